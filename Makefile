@@ -1,0 +1,41 @@
+# Everything runs in .venv, made here from pinned versions; nothing needs to be installed by hand.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONSTRAINTS ?= requirements/constraints.txt
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test test-datasets3 quality types bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
+
+$(STAMP): setup.cfg setup.py pyproject.toml requirements/dev.txt $(CONSTRAINTS) $(wildcard sa1b_hf/*.c)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements/dev.txt -c $(CONSTRAINTS)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable . -c $(CONSTRAINTS)
+	touch $@
+
+demo: $(STAMP)  ## stream the embedded sample and draw one example's masks
+	$(BIN)/python -m sa1b_hf.demo --out demo
+
+test: $(STAMP)  ## run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-datasets3:  ## run the builder's tests with datasets 3.6, in an environment of its own
+	$(MAKE) VENV=.venv-datasets3 CONSTRAINTS=requirements/constraints-datasets3.txt test \
+	  ARGS="tests/test_builder.py tests/test_streaming.py tests/test_loading_script.py tests/test_reader.py $(ARGS)"
+
+quality: $(STAMP)  ## formatting and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)  ## static types of the package
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## compare with other readers, in one run on the same shards
+	$(BIN)/python -m pip install --quiet -r requirements/bench.txt -c $(CONSTRAINTS)
+	$(BIN)/python benchmarks/bench_reader.py $(ARGS)
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .venv-datasets3 build demo *.egg-info sa1b_hf/*.so
