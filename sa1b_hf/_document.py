@@ -1,0 +1,364 @@
+"""One JSON document, read the slow and strict way: the reference that says what is wrong and where.
+
+The fast engines of `annotations` accept only what they can prove to be sound; every other document comes here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from .errors import AnnotationError
+
+__all__ = ["MAX_ANNOTATIONS", "MAX_DEPTH", "MAX_DOCUMENT_BYTES", "is_oversized", "read_document"]
+
+MAX_DOCUMENT_BYTES = 64 << 20
+MAX_ANNOTATIONS = 65_536
+MAX_DEPTH = 64
+# A Python object each: 65,536 annotations have 1.6 million values, and four million stay well below 1 GiB.
+_MAX_VALUES = 4 << 20
+
+_INT64_DIGITS = 19
+_NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
+_NOT_RLE = re.compile("[^0-o]")  # chr(48) .. chr(111)
+
+_ADVICE = {
+    "json-syntax": "compare the shard's MD5 with the catalogue's, and download it again if they differ",
+    "image-id-mismatch": "the member holds another image's document; compare the shard's MD5 with the catalogue's",
+    "too-large": "SA-1B's documents have about 63 KB; check that the member is one of them",
+    "too-many-annotations": "split the document, one per image",
+}
+_OTHER_ADVICE = "write the document again, with Meta's keys and types"
+
+
+class _Number(str):
+    """A number as it is spelled, so that the field decides how to read it."""
+
+    __slots__ = ()
+
+
+class _Object(list[tuple[str, Any]]):
+    """The members of a JSON object in their order, repeated keys included."""
+
+    __slots__ = ()
+
+
+class _Fault(Exception):  # noqa: N818 - becomes an AnnotationError once the place is known
+    def __init__(self, reason: str, message: str, **where: Any) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.where = where
+
+
+def is_oversized(document: bytes) -> bool:
+    """Tell whether a document is too large to be parsed.
+
+    Parameters
+    ----------
+    document
+        JSON text.
+
+    Returns
+    -------
+    bool
+        True beyond 64 MiB, or beyond 4 Mi values: a few bytes such as ``[],`` cost a hundred in memory.
+
+    """
+    if len(document) <= _MAX_VALUES:
+        return False
+    return len(document) > MAX_DOCUMENT_BYTES or sum(map(document.count, (b",", b"[", b"{"))) > _MAX_VALUES
+
+
+def read_document(document: bytes, image_id: int | None = None, shard: str | None = None) -> dict[str, Any]:
+    """Read one document, strictly.
+
+    Parameters
+    ----------
+    document
+        JSON text in UTF-8 (RFC 8259).
+    image_id
+        The id that the document must have; any when None.
+    shard
+        Name of the shard, for the error.
+
+    Returns
+    -------
+    dict
+        ``image_id``, ``width``, ``height``, ``file_name`` and ``annotations``, with Meta's keys and nothing else.
+
+    Raises
+    ------
+    AnnotationError
+        The first fault, in this order: size; syntax of the whole document; a NaN or Infinity anywhere; then values
+        and keys in document order, a missing key at the end of its object; the masks' sizes last.
+
+    """
+    try:
+        return _document(_parse(document), image_id)
+    except _Fault as fault:
+        if image_id is not None:
+            fault.where["image_id"] = image_id
+        advice = _ADVICE.get(fault.reason, _OTHER_ADVICE)
+        message = f"{_place(fault.where)}{fault.message}; {advice}"
+        raise AnnotationError(message, reason=fault.reason, shard=shard, **fault.where) from None
+
+
+def _place(where: Mapping[str, Any]) -> str:
+    place = f"image {where['image_id']}: " if "image_id" in where else ""
+    if "annotation" not in where:
+        return place
+    id_ = f" (id {where['annotation_id']})" if "annotation_id" in where else ""
+    return f"{place}annotation {where['annotation']}{id_}: "
+
+
+# ── syntax ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _parse(document: bytes) -> Any:
+    if is_oversized(document):
+        raise _Fault(
+            "too-large",
+            f"expected at most {MAX_DOCUMENT_BYTES} bytes and {_MAX_VALUES} values, found {len(document)} bytes",
+        )
+    try:
+        text = document.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _Fault("json-syntax", f"expected UTF-8, found {error.reason}", offset=error.start) from None
+    constants: list[str] = []
+    tree = _load(text, constants)
+    _check_tree(tree)
+    if constants:
+        raise _Fault("bad-value", f"expected finite numbers, found {constants[0]}")
+    return tree
+
+
+def _load(text: str, constants: list[str]) -> Any:
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_Object,
+            parse_int=_Number,
+            parse_float=_Number,
+            parse_constant=constants.append,
+        )
+    except json.JSONDecodeError as error:
+        offset = len(text[: error.pos].encode())
+        raise _Fault(
+            "json-syntax", f"expected one JSON document, found at byte {offset}: {error.msg}", offset=offset
+        ) from None
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _too_deep() -> _Fault:
+    return _Fault("json-syntax", f"expected at most {MAX_DEPTH} nested lists and objects, found more")
+
+
+def _check_tree(tree: Any) -> None:
+    """Go down level by level: nesting is bounded, and no string has half a surrogate pair."""
+    level = [tree]
+    for _ in range(MAX_DEPTH):
+        try:
+            "".join(value for value in level if isinstance(value, str)).encode()
+        except UnicodeEncodeError:
+            raise _Fault(
+                "json-syntax", r"expected whole characters, found half a surrogate pair (\ud800-\udfff)"
+            ) from None
+        level = [child for value in level if isinstance(value, list) for child in _children(value)]
+        if not level:
+            return
+    if any(isinstance(value, list) for value in level):
+        raise _too_deep()
+
+
+def _children(value: list[Any]) -> Iterator[Any]:
+    return (child for pair in value for child in pair) if isinstance(value, _Object) else iter(value)
+
+
+# ── values: each function reads one, and names the key in its fault ─────────────────────────────────────────────────
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return f"the {'number' if isinstance(value, _Number) else 'string'} {value[:40]!r}"
+    if isinstance(value, list):
+        return "an object" if isinstance(value, _Object) else "a list"
+    return {None: "null", True: "true", False: "false"}[value]
+
+
+def _fault(reason: str, key: str, expected: str, found: str) -> _Fault:
+    return _Fault(reason, f"{key}: expected {expected}, found {found}", key=key)
+
+
+def _integer(value: Any, key: str, *, bits: int = 64) -> int:
+    """Read an integer; 1234.0 and 12e2 are integers too, and no power of ten is ever computed that does not fit."""
+    expected = f"an integer of {bits} bits"
+    match = _NUMBER.fullmatch(value) if isinstance(value, _Number) else None
+    if match is None:
+        raise _fault("wrong-type", key, expected, _kind(value))
+    sign, whole, fraction, exponent_sign, exponent = (group or "" for group in match.groups())
+    exponent = exponent.lstrip("0")
+    # No document is long enough for its digits to make up for an exponent of a milliard.
+    scale = int(exponent_sign + (exponent or "0")) if len(exponent) < 10 else int(exponent_sign + "1000000000")  # noqa: PLR2004
+    digits = (whole + fraction).lstrip("0")
+    if not digits:
+        return 0
+    scale += len(digits) - len(digits.rstrip("0")) - len(fraction)
+    digits = digits.rstrip("0")
+    if scale < 0 or len(digits) + scale > _INT64_DIGITS:
+        raise _fault("wrong-type", key, expected, _kind(value))
+    number: int = int(sign + digits) * 10**scale
+    if not -(1 << (bits - 1)) <= number < 1 << (bits - 1):
+        raise _fault("wrong-type", key, expected, _kind(value))
+    return number
+
+
+_int32 = partial(_integer, bits=32)
+
+
+def _extent(value: Any, key: str) -> int:
+    number = _int32(value, key)
+    if number <= 0:
+        raise _fault("bad-value", key, "a positive number of pixels", str(number))
+    return number
+
+
+def _area(value: Any, key: str) -> int:
+    number = _integer(value, key)
+    if number < 0:
+        raise _fault("bad-value", key, "an area of 0 or more pixels", str(number))
+    return number
+
+
+def _float(value: Any, key: str) -> float:
+    if not isinstance(value, _Number):
+        raise _fault("wrong-type", key, "a number", _kind(value))
+    number = float(value)
+    if not math.isfinite(number):
+        raise _fault("bad-value", key, "a finite number", _kind(value))
+    return number
+
+
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str) or isinstance(value, _Number):
+        raise _fault("wrong-type", key, "a string", _kind(value))
+    return value
+
+
+def _counts(value: Any, key: str) -> str:
+    counts = _text(value, key)
+    if not counts:
+        raise _fault("rle-characters", key, "at least one run", "an empty string")
+    if wrong := _NOT_RLE.search(counts):
+        raise _fault("rle-characters", key, "characters '0' to 'o'", f"{wrong[0]!r} at position {wrong.start()}")
+    if (ord(counts[-1]) - 48) & 0x20:
+        raise _fault("rle-characters", key, "a whole last number", f"{counts[-1]!r}, which announces another character")
+    return counts
+
+
+def _items(value: Any, key: str) -> list[Any]:
+    if not isinstance(value, list) or isinstance(value, _Object):
+        raise _fault("wrong-type", key, "a list", _kind(value))
+    return value
+
+
+def _fixed(value: Any, key: str, *, length: int, item: Callable[[Any, str], Any] = _float) -> list[Any]:
+    # The items before the surplus one first: faults come in document order.
+    items = _items(value, key)
+    numbers = [item(number, key) for number in items[:length]]
+    if len(items) != length:
+        raise _fault("wrong-length", key, f"{length} numbers", str(len(items)))
+    return numbers
+
+
+_box = partial(_fixed, length=4)
+_point = partial(_fixed, length=2)
+_size = partial(_fixed, length=2, item=_int32)
+
+
+def _points(value: Any, key: str) -> list[list[float]]:
+    return [_point(point, key) for point in _items(value, key)]
+
+
+# ── objects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_Readers = Mapping[str, Callable[[Any, str], Any]]
+
+
+def _object(value: Any, what: str, *, readers: _Readers) -> dict[str, Any]:
+    if not isinstance(value, _Object):
+        raise _fault("wrong-type", what, "an object", _kind(value))
+    found: dict[str, Any] = {}
+    for key, item in value:
+        if (read := readers.get(key)) is None:
+            continue
+        if key in found:
+            raise _fault("json-syntax", key, "the key once in an object", "it twice")
+        if item is None:
+            raise _fault("missing-key", key, "a value", "null")
+        found[key] = read(item, key)
+    for key in readers:
+        if key not in found:
+            raise _fault("missing-key", key, f"this key in {what}", "none")
+    return found
+
+
+_SEGMENTATION: _Readers = {"size": _size, "counts": _counts}
+_ANNOTATION: _Readers = {
+    "id": _integer,
+    "segmentation": partial(_object, readers=_SEGMENTATION),
+    "bbox": _box,
+    "area": _area,
+    "predicted_iou": _float,
+    "stability_score": _float,
+    "point_coords": _points,
+    "crop_box": _box,
+}
+_IMAGE: _Readers = {"image_id": _integer, "width": _extent, "height": _extent, "file_name": _text}
+
+
+def _at(index: int, annotation: Any, fault: _Fault) -> _Fault:
+    fault.where["annotation"] = index
+    ids = [value for key, value in annotation if key == "id"] if isinstance(annotation, _Object) else []
+    if ids and isinstance(ids[0], _Number) and len(ids[0]) <= _INT64_DIGITS and ids[0].isdigit():
+        fault.where["annotation_id"] = int(ids[0])
+    return fault
+
+
+def _annotations(value: Any, key: str) -> list[dict[str, Any]]:
+    items = _items(value, key)
+    if len(items) > MAX_ANNOTATIONS:
+        raise _fault("too-many-annotations", key, f"at most {MAX_ANNOTATIONS}", str(len(items)))
+    found = []
+    for index, item in enumerate(items):
+        try:
+            found.append(_object(item, "annotation", readers=_ANNOTATION))
+        except _Fault as fault:
+            raise _at(index, item, fault) from None
+    return found
+
+
+def _image(value: Any, key: str, *, image_id: int | None) -> dict[str, Any]:
+    image = _object(value, key, readers=_IMAGE)
+    if image_id is not None and image["image_id"] != image_id:
+        raise _fault("image-id-mismatch", "image_id", f"{image_id}, as in the member's name", str(image["image_id"]))
+    return image
+
+
+def _document(tree: Any, image_id: int | None) -> dict[str, Any]:
+    readers: _Readers = {"image": partial(_image, image_id=image_id), "annotations": _annotations}
+    document = _object(tree, "document", readers=readers)
+    image, annotations = document["image"], document["annotations"]
+    expected = [image["height"], image["width"]]
+    for index, annotation in enumerate(annotations):
+        size = annotation["segmentation"]["size"]
+        if size != expected:
+            fault = _fault("size-mismatch", "size", f"the image's [height, width] {expected}", str(size))
+            fault.where.update(annotation=index, annotation_id=annotation["id"])
+            raise fault
+    return {**image, "annotations": annotations}
