@@ -1,0 +1,201 @@
+"""The image and the document of one id, brought together in bounded memory whatever the order of the shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+
+from .errors import PairingError
+from .faults import Faults
+from .scratch import Scratch
+from .source import Blob, FileBlob, MemoryBlob
+from .tar import Member, SkippedMember
+
+__all__ = ["DEFAULT_RAM_CAP", "Pairing", "Record"]
+
+DEFAULT_RAM_CAP: Final = 512 << 20
+
+_Half = bytes | Blob
+
+
+class Record(NamedTuple):
+    """The paired bytes of one image.
+
+    Attributes
+    ----------
+    image_id
+        From the members' names.
+    document
+        JSON bytes.
+    image
+        JPEG bytes, or None when images were not asked for.
+
+    """
+
+    image_id: int
+    document: bytes
+    image: Blob | None
+
+
+class Pairing:
+    """Pairs the members of one shard; holds the halves that wait.
+
+    Parameters
+    ----------
+    faults
+        Where duplicates and orphans are reported.
+    images
+        False: documents only, nothing waits, JPEGs are passed over.
+    reject
+        Gives the reason why an id is not wanted, or None; asked before any byte of the image is read.
+    ram_cap
+        Bytes of waiting halves that may stay in memory; beyond it they wait in an unlinked scratch file.
+    scratch_dir
+        Folder of the scratch file; the system's temporary folder by default.
+
+    Notes
+    -----
+    In a shard in random order about a quarter of all images wait at the worst moment. Halves of a plain local file
+    wait as positions only: they can be read again.
+
+    """
+
+    def __init__(
+        self,
+        faults: Faults,
+        *,
+        images: bool = True,
+        reject: Callable[[int], str | None] | None = None,
+        ram_cap: int = DEFAULT_RAM_CAP,
+        scratch_dir: str | None = None,
+    ) -> None:
+        self._faults = faults
+        self._images = images
+        self._reject = reject
+        self._ram_cap = ram_cap
+        self._scratch_dir = scratch_dir
+        self._scratch: Scratch | None = None
+        self._ram = 0
+        self._ram_documents = 0  # few bytes compared to images: they go to disk only when they alone fill the cap
+        self._waiting: dict[int, tuple[str, _Half]] = {}
+        self._rejected: set[int] = set()
+        self._complete = 0
+        self._seen: dict[str, set[int]] = {"jpg": set(), "json": set()}
+        self.peak_ram = 0
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes that were written to scratch so far."""
+        return self._scratch.written if self._scratch else 0
+
+    def iter_records(self, members: Iterator[Member | SkippedMember]) -> Iterator[Record]:
+        """Give each image once, as soon as both halves were met.
+
+        Raises
+        ------
+        PairingError
+            With ``on_error="raise"``: a member is there twice (``"duplicate"``), is none of SA-1B's
+            (``"foreign-name"``, ``"unsupported-type"``), or its other half is missing (``"no-jpg"``, ``"no-json"``).
+
+        """
+        for member in members:
+            if isinstance(member, SkippedMember):
+                self._faults.ignore_member(self._error(member.reason, f"{member.name!r} was passed over", None))
+            elif self._is_needed(member) and (record := self._add(member)):
+                self._complete += 1
+                yield record
+        self._report_orphans()
+
+    def _is_needed(self, member: Member) -> bool:
+        if member.kind == "jpg" and not self._images:
+            return False
+        image_id, kind = member.image_id, member.kind
+        seen = self._seen[kind]
+        if image_id in seen:
+            self._faults.ignore_member(
+                self._error("duplicate", f"{member.name} is in the shard twice; the first one is used", image_id)
+            )
+            return False
+        seen.add(image_id)
+        if image_id not in self._seen["json" if kind == "jpg" else "jpg"]:
+            self._faults.report.seen += 1
+            if self._reject and (reason := self._reject(image_id)):
+                self._faults.report.filtered[reason] += 1
+                self._rejected.add(image_id)
+        return image_id not in self._rejected
+
+    def _add(self, member: Member) -> Record | None:
+        half: _Half = member.take() if member.kind == "jpg" else member.read()
+        if not self._images:
+            return Record(member.image_id, half, None)  # type: ignore[arg-type]
+        if (other := self._waiting.pop(member.image_id, None)) is None:
+            self._waiting[member.image_id] = (member.kind, self._hold(half))
+            return None
+        self._release(other[1])
+        image, document = (half, other[1]) if member.kind == "jpg" else (other[1], half)
+        return Record(member.image_id, _as_bytes(document), image)  # type: ignore[arg-type]
+
+    def _hold(self, half: _Half) -> _Half:
+        if isinstance(half, FileBlob):
+            return half
+        size = _size(half)
+        in_use = self._ram_documents if isinstance(half, bytes) else self._ram + self._ram_documents
+        if in_use + size > self._ram_cap:
+            # The newcomer goes to disk: which one makes no difference, and it saves moving an old one.
+            self._scratch = self._scratch or Scratch(self._scratch_dir)
+            return self._scratch.put(MemoryBlob([memoryview(half)], size) if isinstance(half, bytes) else half)
+        self._count(half, size)
+        self.peak_ram = max(self.peak_ram, self._ram + self._ram_documents)
+        return half if isinstance(half, bytes) else _compact(half)
+
+    def _count(self, half: _Half, size: int) -> None:
+        if isinstance(half, bytes):
+            self._ram_documents += size
+        else:
+            self._ram += size
+
+    def _release(self, half: _Half) -> None:
+        if isinstance(half, (bytes, MemoryBlob)):
+            self._count(half, -_size(half))
+
+    def _report_orphans(self) -> None:
+        orphans, self._waiting = self._waiting, {}
+        for image_id, (kind, _) in sorted(orphans.items()):
+            missing = "json" if kind == "jpg" else "jpg"
+            self._faults.skip_image(
+                self._error(f"no-{missing}", f"sa_{image_id}.{kind} has no sa_{image_id}.{missing}", image_id)
+            )
+
+    def abandon(self) -> int:
+        """Give up what is not complete because the shard broke; give the number of images that this costs."""
+        self._waiting.clear()
+        return len(self._seen["jpg"] | self._seen["json"]) - len(self._rejected) - self._complete
+
+    def close(self) -> None:
+        """Let go of the scratch file."""
+        if self._scratch:
+            self._scratch.close()
+
+    def _error(self, reason: str, message: str, image_id: int | None) -> PairingError:
+        return PairingError(message, reason=reason, shard=self._faults.shard, image_id=image_id)
+
+
+def _size(half: _Half) -> int:
+    return len(half) if isinstance(half, bytes) else half.size
+
+
+def _as_bytes(document: _Half) -> bytes:
+    if isinstance(document, bytes):
+        return document
+    data = bytearray(document.size)
+    document.copy_into(memoryview(data))
+    return bytes(data)
+
+
+def _compact(blob: Blob) -> MemoryBlob:
+    """Copy a blob that will wait, so that it does not keep the whole pieces it came in alive."""
+    target = memoryview(pa.allocate_buffer(blob.size, resizable=False)).cast("B")
+    blob.copy_into(target)
+    return MemoryBlob([target], blob.size)

@@ -1,0 +1,234 @@
+"""One shard to Arrow: open, walk, pair, parse, filter, and pack into batches of the schema of `features.py`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from .annotations import ParsedDocuments, parse_documents
+from .errors import ConfigError, ImageError, RecordError, ShardError
+from .faults import Faults, OnError
+from .features import COLUMNS, sa1b_features
+from .filters import AnnotationFilter, ImageFilter
+from .jpeg import check_jpeg
+from .pairing import DEFAULT_RAM_CAP, Pairing, Record
+from .reports import PassReport
+from .source import open_shard
+from .tar import iter_members
+from .transport import Source
+
+__all__ = ["ReadOptions", "iter_batches"]
+
+_log = logging.getLogger("sa1b_hf")
+
+_MAX_BATCH_BYTES: Final = 64 << 20
+_MAX_BATCH_ROWS: Final = 32
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a shard.
+
+    Attributes
+    ----------
+    columns
+        Names from `sa1b_hf.features.COLUMNS`. Without ``"image"`` no JPEG is kept, waited for or checked.
+    annotation_filter, image_filter
+        What to keep.
+    on_error
+        ``"raise"`` or ``"warn"``, see `sa1b_hf.faults.Faults`.
+    ram_cap
+        Bytes of waiting halves kept in memory.
+    scratch_dir
+        Folder for what does not fit there.
+    engine
+        What inflates gzip, see `sa1b_hf.inflate.resolve_engine`.
+    batch_rows
+        Largest number of rows of a batch. The first batches are smaller, so that the first example comes early.
+    storage_options
+        Passed to the file system of a remote source.
+
+    """
+
+    columns: tuple[str, ...] = COLUMNS
+    annotation_filter: AnnotationFilter = field(default_factory=AnnotationFilter)
+    image_filter: ImageFilter = field(default_factory=ImageFilter)
+    on_error: OnError = "raise"
+    ram_cap: int = DEFAULT_RAM_CAP
+    scratch_dir: str | None = None
+    engine: str = "auto"
+    batch_rows: int = _MAX_BATCH_ROWS
+    storage_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_rows < 1:
+            raise ConfigError(f"batch_rows: expected at least 1, found {self.batch_rows}")
+        if self.ram_cap < 0:
+            raise ConfigError(f"ram_cap: expected a number of bytes, found {self.ram_cap}")
+
+
+def iter_batches(
+    source: Source, shard: str, options: ReadOptions | None = None, report: PassReport | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read one shard.
+
+    Parameters
+    ----------
+    source
+        Where the shard is: a path, a URL, or a signed link.
+    shard
+        Its name for the ``shard`` column, messages and the report, such as ``"sa_000020"``.
+    options
+        See `ReadOptions`.
+    report
+        Counts are added to it while batches come out; it is complete when the iterator ends.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        Rows in the order in which images became complete, with exactly the Arrow schema of
+        ``sa1b_features(options.columns)``; never empty.
+
+    Raises
+    ------
+    ShardError
+        The shard cannot be read on, and ``on_error="raise"``. Every image that was complete before has come out.
+    RecordError
+        An image or document is unusable, and ``on_error="raise"``.
+
+    """
+    options = options or ReadOptions()
+    report = PassReport() if report is None else report
+    yield from _ShardPass(source, shard, options, report).run()
+
+
+class _ShardPass:
+    def __init__(self, source: Source, shard: str, options: ReadOptions, report: PassReport) -> None:
+        self._source = source
+        self._shard = shard
+        self._options = options
+        self._report = report
+        self._faults = Faults(shard, options.on_error, report)
+        self._schema = sa1b_features(options.columns).arrow_schema
+        self._with_images = "image" in options.columns
+
+    def run(self) -> Iterator[pa.RecordBatch]:
+        options, report = self._options, self._report
+        report.passes += 1
+        image_filter = options.image_filter
+        pairing = Pairing(
+            self._faults,
+            images=self._with_images,
+            reject=None
+            if image_filter.ids is None and image_filter.sample_fraction is None
+            else image_filter.accepts_id,
+            ram_cap=options.ram_cap,
+            scratch_dir=options.scratch_dir,
+        )
+        cursor = None
+        try:
+            cursor = open_shard(
+                self._source, engine=options.engine, shard=self._shard, storage_options=options.storage_options
+            )
+            yield from self._iter_complete(pairing.iter_records(iter_members(cursor)))
+        except ShardError as error:
+            if abandoned := pairing.abandon():
+                report.skipped["incomplete"] += abandoned
+            error.shard = error.shard or self._shard
+            self._faults.break_shard(error, cursor.offset if cursor else 0)
+        finally:
+            pairing.close()
+            if cursor:
+                cursor.close()
+        report.completed += 1
+
+    def _iter_complete(self, records: Iterator[Record]) -> Iterator[pa.RecordBatch]:
+        """Turn records into batches; an error of the records comes after the rows that were complete before it."""
+        waiting: list[Record] = []
+        waiting_bytes = 0
+        limit = 1
+        failure: RecordError | ShardError | None = None
+        while True:
+            try:
+                record = next(records, None)
+            except (RecordError, ShardError) as error:
+                failure, record = error, None
+            if record is not None:
+                waiting.append(record)
+                waiting_bytes += len(record.document) + (record.image.size if record.image else 0)
+                if len(waiting) < limit and waiting_bytes < _MAX_BATCH_BYTES:
+                    continue
+            yield from self._pack(waiting)
+            if record is None:
+                break
+            waiting, waiting_bytes, limit = [], 0, min(limit * 2, self._options.batch_rows)
+        if failure is not None:
+            raise failure
+
+    def _pack(self, records: list[Record]) -> Iterator[pa.RecordBatch]:
+        """Give the good rows of some records as one batch, then report the bad ones."""
+        if not records:
+            return
+        parsed = parse_documents(
+            [record.document for record in records],
+            image_ids=[record.image_id for record in records],
+            shard=self._shard,
+        )
+        bad: list[RecordError] = [document.error for document in parsed.bad]
+        columns, rows = self._filter(parsed)
+        if len(rows) and self._with_images:
+            columns["image"], torn = self._read_images([records[row] for row in rows.tolist()], columns)
+            if torn:
+                bad.extend(torn.values())
+                keep = pa.array(np.setdiff1d(np.arange(len(rows)), list(torn)))
+                columns = {name: column.take(keep) for name, column in columns.items()}
+        count = len(columns["image_id"])
+        if count:
+            columns["shard"] = pa.repeat(pa.scalar(self._shard), count)
+            self._report.delivered += count
+            self._report.num_annotations += pa.compute.sum(columns["annotations"].value_lengths()).as_py() or 0
+            yield pa.RecordBatch.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
+        for error in bad:
+            self._faults.skip_image(error)
+
+    def _filter(self, parsed: ParsedDocuments) -> tuple[dict[str, pa.Array], np.ndarray]:
+        table, rows = parsed.table, parsed.rows
+        columns = dict(zip(table.schema.names, table.columns, strict=True))
+        columns["annotations"], dropped = self._options.annotation_filter.apply(
+            columns["annotations"], width=columns["width"], height=columns["height"], image_id=columns["image_id"]
+        )
+        self._report.filtered_annotations.update(dropped)
+        mask, rejected = self._options.image_filter.apply(columns)
+        if mask is not None and not mask.all():
+            self._report.filtered.update(rejected)
+            columns = {name: column.filter(pa.array(mask)) for name, column in columns.items()}
+            rows = rows[mask]
+        return columns, rows
+
+    def _read_images(
+        self, records: list[Record], columns: dict[str, pa.Array]
+    ) -> tuple[pa.StructArray, dict[int, ImageError]]:
+        """Copy JPEGs, once, into one Arrow buffer; give the rows whose JPEG is not what it should be."""
+        sizes = np.array([record.image.size if record.image else 0 for record in records], dtype=np.int64)
+        offsets = np.zeros(len(records) + 1, dtype=np.int32)
+        np.cumsum(sizes, out=offsets[1:])
+        buffer = pa.allocate_buffer(int(offsets[-1]), resizable=False)
+        view = memoryview(buffer).cast("B") if offsets[-1] else memoryview(b"")
+        torn: dict[int, ImageError] = {}
+        shapes = zip(columns["width"].to_pylist(), columns["height"].to_pylist(), strict=True)
+        for row, (record, (width, height)) in enumerate(zip(records, shapes, strict=True)):
+            target = view[offsets[row] : offsets[row + 1]]
+            if record.image:
+                record.image.copy_into(target)
+            try:
+                check_jpeg(target, width=width, height=height, image_id=record.image_id, shard=self._shard)
+            except ImageError as error:
+                torn[row] = error
+        data = pa.Array.from_buffers(pa.binary(), len(records), [None, pa.py_buffer(offsets), buffer])
+        paths = pa.array([f"sa_{record.image_id}.jpg" for record in records])
+        return pa.StructArray.from_arrays([data, paths], names=["bytes", "path"]), torn
