@@ -16,6 +16,6 @@ def _extension(name: str) -> Extension:
 
 
 setup(
-    ext_modules=[_extension("_json")],
+    ext_modules=[_extension("_json"), _extension("_rle")],
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

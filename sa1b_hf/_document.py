@@ -19,8 +19,8 @@ __all__ = ["MAX_ANNOTATIONS", "MAX_DEPTH", "MAX_DOCUMENT_BYTES", "is_oversized",
 MAX_DOCUMENT_BYTES = 64 << 20
 MAX_ANNOTATIONS = 65_536
 MAX_DEPTH = 64
-# A Python object each: 65,536 annotations have 1.6 million values, and four million stay well below 1 GiB.
-_MAX_VALUES = 4 << 20
+# A Python object each: 65,536 annotations have 1.6 million values, and three million stay below 1 GiB.
+_MAX_VALUES = 3 << 20
 
 _INT64_DIGITS = 19
 _NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
@@ -66,7 +66,7 @@ def is_oversized(document: bytes) -> bool:
     Returns
     -------
     bool
-        True beyond 64 MiB, or beyond 4 Mi values: a few bytes such as ``[],`` cost a hundred in memory.
+        True beyond 64 MiB, or beyond 3 Mi values: a few bytes such as ``[],`` cost a hundred in memory.
 
     """
     if len(document) <= _MAX_VALUES:
@@ -100,12 +100,13 @@ def read_document(document: bytes, image_id: int | None = None, shard: str | Non
     """
     try:
         return _document(_parse(document), image_id)
-    except _Fault as fault:
+    except _Fault as caught:
+        reason, where = caught.reason, caught.where
         if image_id is not None:
-            fault.where["image_id"] = image_id
-        advice = _ADVICE.get(fault.reason, _OTHER_ADVICE)
-        message = f"{_place(fault.where)}{fault.message}; {advice}"
-        raise AnnotationError(message, reason=fault.reason, shard=shard, **fault.where) from None
+            where["image_id"] = image_id
+        message = f"{_place(where)}{caught.message}; {_ADVICE.get(reason, _OTHER_ADVICE)}"
+    # Raised out here so that the error has no context: its frames would keep the whole document alive.
+    raise AnnotationError(message, reason=reason, shard=shard, **where)
 
 
 def _place(where: Mapping[str, Any]) -> str:
@@ -125,6 +126,9 @@ def _parse(document: bytes) -> Any:
             "too-large",
             f"expected at most {MAX_DOCUMENT_BYTES} bytes and {_MAX_VALUES} values, found {len(document)} bytes",
         )
+    # Told by a key that each annotation has, before seconds go into objects for all of them.
+    if (count := document.count(b'"segmentation"')) > MAX_ANNOTATIONS:
+        raise _fault("too-many-annotations", "annotations", f"at most {MAX_ANNOTATIONS}", str(count))
     try:
         text = document.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -164,7 +168,9 @@ def _check_tree(tree: Any) -> None:
     level = [tree]
     for _ in range(MAX_DEPTH):
         try:
-            "".join(value for value in level if isinstance(value, str)).encode()
+            for value in level:
+                if isinstance(value, str) and not value.isascii():
+                    value.encode()
         except UnicodeEncodeError:
             raise _Fault(
                 "json-syntax", r"expected whole characters, found half a surrogate pair (\ud800-\udfff)"
@@ -332,10 +338,10 @@ def _at(index: int, annotation: Any, fault: _Fault) -> _Fault:
 
 def _annotations(value: Any, key: str) -> list[dict[str, Any]]:
     items = _items(value, key)
-    if len(items) > MAX_ANNOTATIONS:
-        raise _fault("too-many-annotations", key, f"at most {MAX_ANNOTATIONS}", str(len(items)))
     found = []
     for index, item in enumerate(items):
+        if index == MAX_ANNOTATIONS:
+            raise _fault("too-many-annotations", key, f"at most {MAX_ANNOTATIONS}", str(len(items)))
         try:
             found.append(_object(item, "annotation", readers=_ANNOTATION))
         except _Fault as fault:

@@ -21,7 +21,7 @@ typedef unsigned char Byte;
 #define MAX_DEPTH 64
 #define MAX_ANNOTATIONS 65536
 
-/* ── columns ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+/* ---- columns ---- */
 
 /* The order is that of the tuple which `parse` returns. */
 enum {
@@ -33,6 +33,7 @@ enum {
 typedef struct {
     Byte *data;
     size_t length, capacity;
+    int borrowed; /* large enough, and not ours to move */
 } Buffer;
 
 typedef struct {
@@ -45,7 +46,7 @@ typedef struct {
 static int grow(Parser *p, Buffer *buffer, size_t more)
 {
     size_t wanted = buffer->length + more;
-    if (wanted < more || wanted > SIZE_MAX / 2) return p->out_of_memory = 1, 0;
+    if (buffer->borrowed || wanted < more || wanted > SIZE_MAX / 2) return p->out_of_memory = 1, 0;
     size_t capacity = buffer->capacity * 2 > wanted ? buffer->capacity * 2 : wanted + 256;
     Byte *data = realloc(buffer->data, capacity);
     if (!data) return p->out_of_memory = 1, 0;
@@ -75,7 +76,7 @@ static int push_offset(Parser *p, int column, size_t offset)
     return push(p, column, &value, sizeof value);
 }
 
-/* ── text ───────────────────────────────────────────────────────────────────────────────────────────────────────── */
+/* ---- text ---- */
 
 static void skip_space(Parser *p)
 {
@@ -316,7 +317,7 @@ static int skip_value(Parser *p, unsigned depth)
     }
 }
 
-/* ── values ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
+/* ---- values ---- */
 
 static int read_integer(Parser *p, int64_t low, int64_t high, int64_t *value)
 {
@@ -386,7 +387,7 @@ static int read_counts(Parser *p)
     return !continues && push_offset(p, COUNTS_OFFSETS, counts->length);
 }
 
-/* ── objects ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+/* ---- objects ---- */
 
 enum { END = -1, BAD = -2 };
 
@@ -547,11 +548,12 @@ static int begin_columns(Parser *p)
 
 static void free_columns(Parser *p)
 {
-    for (int column = 0; column < COLUMNS; column++) free(p->columns[column].data);
+    for (int column = 0; column < COLUMNS; column++)
+        if (!p->columns[column].borrowed) free(p->columns[column].data);
     free(p->scratch.data);
 }
 
-/* ── Python ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
+/* ---- Python ---- */
 
 #ifndef SA1B_JSON_NO_PYTHON
 
@@ -585,39 +587,35 @@ failed:
     return NULL;
 }
 
-/* Takes over `counts`, in which that column was written, and cuts it to its length. */
+/* `counts` is the buffer of that column, longer than what was written into it. */
 static PyObject *columns_to_tuple(const Buffer *columns, PyObject *counts)
 {
     PyObject *tuple = PyTuple_New(COLUMNS);
-    if (!tuple || _PyBytes_Resize(&counts, (Py_ssize_t)columns[COUNTS].length)) goto failed;
-    for (int column = 0; column < COLUMNS; column++) {
+    for (int column = 0; tuple && column < COLUMNS; column++) {
         const Buffer *buffer = &columns[column];
         PyObject *bytes = counts;
         if (column == COUNTS)
-            counts = NULL;
+            Py_INCREF(counts);
         else
             bytes = PyBytes_FromStringAndSize((const char *)buffer->data, (Py_ssize_t)buffer->length);
-        if (!bytes || PyTuple_SetItem(tuple, column, bytes)) goto failed;
+        if (!bytes || PyTuple_SetItem(tuple, column, bytes)) Py_CLEAR(tuple);
     }
     return tuple;
-failed:
-    Py_XDECREF(counts);
-    Py_XDECREF(tuple);
-    return NULL;
 }
 
 static PyObject *parse_texts(const Text *texts, Py_ssize_t count, const Byte *image_ids)
 {
-    Buffer columns[COLUMNS] = {{NULL, 0, 0}};
-    Parser parser = {NULL, NULL, columns, {NULL, 0, 0}, 0};
+    Buffer columns[COLUMNS] = {{NULL, 0, 0, 0}};
+    Parser parser = {NULL, NULL, columns, {NULL, 0, 0, 0}, 0};
     PyObject *accepted = PyBytes_FromStringAndSize(NULL, count), *tuple = NULL;
-    /* The counts are most of the bytes, and never more than the documents: written in place, they are not copied. */
+    /* The counts are most of the bytes, and never more than the documents: written in place, they need no copy. */
     size_t capacity = 1;
     for (Py_ssize_t i = 0; i < count; i++) capacity += texts[i].length;
     PyObject *counts = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)capacity);
     if (!accepted || !counts) goto done;
     columns[COUNTS].data = (Byte *)PyBytes_AsString(counts);
     columns[COUNTS].capacity = capacity;
+    columns[COUNTS].borrowed = 1;
     char *flags = PyBytes_AsString(accepted);
     Py_BEGIN_ALLOW_THREADS
     if (begin_columns(&parser))
@@ -626,13 +624,10 @@ static PyObject *parse_texts(const Text *texts, Py_ssize_t count, const Byte *im
             flags[i] = (char)parse_document(&parser, texts[i].data, texts[i].length, image_id);
         }
     Py_END_ALLOW_THREADS
-    columns[COUNTS].data = NULL;
-    if (parser.out_of_memory) {
+    if (parser.out_of_memory)
         PyErr_NoMemory();
-    } else {
+    else
         tuple = columns_to_tuple(columns, counts);
-        counts = NULL;
-    }
 done:
     free_columns(&parser);
     PyObject *result = tuple ? PyTuple_Pack(2, tuple, accepted) : NULL;

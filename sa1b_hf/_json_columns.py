@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 from ._json_arrow import ROW_SCHEMA
 from .features import ANNOTATION_TYPE
 
+_json: Any
 try:
-    from . import _json
-except ImportError:  # built without a compiler
+    _json = importlib.import_module("sa1b_hf._json")
+except ImportError:  # installed without a compiler
     _json = None
 
 __all__ = ["HAS_EXTENSION", "parse_with_c"]
@@ -44,7 +47,9 @@ def _to_batch(buffers: Iterator[pa.Buffer], num_rows: int) -> pa.RecordBatch:
 def _annotations(buffers: Iterator[pa.Buffer]) -> pa.StructArray:
     ids = _primitive(pa.int64(), next(buffers))
     size = _lists_of(2, _primitive(pa.int32(), next(buffers)))
-    counts = pa.StringArray.from_buffers(len(ids), next(buffers), next(buffers))
+    counts_offsets = next(buffers)
+    length = int(np.frombuffer(counts_offsets, np.int32)[-1])  # the rest of the buffer was never written
+    counts = pa.StringArray.from_buffers(len(ids), counts_offsets, next(buffers).slice(0, length))
     segmentation_type = ANNOTATION_TYPE.field("segmentation").type
     segmentation = pa.Array.from_buffers(segmentation_type, len(ids), [None], children=[size, counts])
     bbox = _lists_of(4, _primitive(pa.float64(), next(buffers)))

@@ -166,8 +166,8 @@ def _read_others(
     for index in indices:
         try:
             row = read_document(texts[index], None if ids is None else int(ids[index]), shard)
-        except AnnotationError as error:  # noqa: PERF203 - one bad document costs only itself
-            bad.append(BadDocument(index, error))
+        except AnnotationError as error:
+            bad.append(BadDocument(index, error.with_traceback(None)))  # its frames hold every text
         else:
             slow[index] = pa.RecordBatch.from_pylist([row], ROW_SCHEMA)
     return slow, bad

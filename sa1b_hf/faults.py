@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import ConfigError, RecordError, SA1BError, ShardError
+from .errors import RecordError, SA1BError, ShardError
 from .reports import BrokenShard, PassReport
 
 __all__ = ["Faults", "OnError"]
@@ -35,10 +35,6 @@ class Faults:
     shard: str
     on_error: OnError
     report: PassReport
-
-    def __post_init__(self) -> None:
-        if self.on_error not in ("raise", "warn"):
-            raise ConfigError(f"on_error: expected 'raise' or 'warn', found {self.on_error!r}")
 
     def skip_image(self, error: RecordError) -> None:
         """Handle a fault that costs one image."""

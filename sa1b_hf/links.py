@@ -90,7 +90,7 @@ def read_links(path_or_text: str | os.PathLike[str]) -> ShardLinks:
     """
     if isinstance(path_or_text, str) and re.search(r"\n|\w\w://", path_or_text):
         return parse_links(path_or_text)
-    path = Path(path_or_text).expanduser().absolute()
+    path = Path(path_or_text).expanduser()
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from .errors import ConfigError, ImageError, RecordError, ShardError
 from .faults import Faults, OnError
 from .features import COLUMNS, sa1b_features
 from .filters import AnnotationFilter, ImageFilter
+from .inflate import resolve_engine
 from .jpeg import check_jpeg
 from .pairing import DEFAULT_RAM_CAP, Pairing, Record
 from .reports import PassReport
@@ -70,6 +71,9 @@ class ReadOptions:
             raise ConfigError(f"batch_rows: expected at least 1, found {self.batch_rows}")
         if self.ram_cap < 0:
             raise ConfigError(f"ram_cap: expected a number of bytes, found {self.ram_cap}")
+        if self.on_error not in get_args(OnError):
+            raise ConfigError(f"on_error: expected one of {list(get_args(OnError))}, found {self.on_error!r}")
+        resolve_engine(self.engine)
 
 
 def iter_batches(

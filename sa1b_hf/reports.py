@@ -109,7 +109,8 @@ class PassReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values, ready for JSON."""
-        return asdict(self)
+        values = {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+        return {**values, "broken": [asdict(shard) for shard in self.broken]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PassReport:

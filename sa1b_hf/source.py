@@ -248,8 +248,7 @@ def _chunks(raw: RawReader, head: bytes, size: int) -> Iterator[Chunk]:
     yield head
     while True:
         buffer = bytearray(size)
-        count = raw.readinto(memoryview(buffer))
+        count = raw.readinto(buffer)
         if not count:
             return
-        del buffer[count:]
-        yield buffer
+        yield buffer if count == size else buffer[:count]

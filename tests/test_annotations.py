@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
+import sa1b_hf.annotations as module
 from sa1b_hf._document import MAX_ANNOTATIONS, MAX_DOCUMENT_BYTES, is_oversized, read_document
 from sa1b_hf.annotations import ParsedDocuments, parse_documents
 from sa1b_hf.errors import AnnotationError, ConfigError
@@ -225,6 +226,43 @@ def test_backslashes_in_counts(engine, counts):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_fast_engines_do_their_own_work(engine, monkeypatch):
+    """Ordinary documents never reach the slow reader; the extension reads unknown keys and escapes by itself too."""
+
+    def refuse(*_):
+        pytest.fail("the slow reader was called")
+
+    monkeypatch.setattr(module, "read_document", refuse)
+    documents = [GOOD, dump(make_document(annotations=0), indent=2), *(path.read_bytes() for path in REAL)]
+    if engine == "c":
+        extra = {"class_name": 'é"\n', "x": [{"y": [-1.5e300, None]}], **make_document()}
+        documents += [dump(extra), dump(extra, ensure_ascii=False), GOOD.replace(b'"area": ', b'"area": 0.5e1, "x": ')]
+        documents += [GOOD.replace(b'"predicted_iou": 0.', b'"predicted_iou": 0.123456789012345678901234567890')]
+    assert len(parse_documents(documents, engine=engine).rows) == len(documents)
+
+
+@pytest.mark.skipif(not HAS_C, reason="extension not built")
+def test_auto_prefers_the_extension(monkeypatch):
+    """The extension is used where it was built, and its absence is no obstacle."""
+    assert module._engine("auto") is module._engine("c")
+    monkeypatch.setattr(module, "HAS_EXTENSION", False)
+    assert module._engine("auto") is module._engine("pyarrow")
+    with pytest.raises(ConfigError, match="'c' was asked for, but"):
+        parse_documents([GOOD], engine="c")
+
+
+@pytest.mark.skipif(not HAS_C, reason="extension not built")
+@pytest.mark.parametrize(
+    ("documents", "ids", "error"),
+    [(["{}"], None, TypeError), (5, None, TypeError), ([b"{}"], b"1234567", ValueError), ([b"{}"], 5, TypeError)],
+)
+def test_extension_checks_its_arguments(documents, ids, error):
+    """The extension itself refuses what is not bytes, or too few ids."""
+    with pytest.raises(error):
+        importlib.import_module("sa1b_hf._json").parse(documents, ids)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_bytes_like(engine):
     """Any buffer is a document."""
     texts = [GOOD, bytearray(GOOD), memoryview(GOOD), np.frombuffer(GOOD, np.uint8), pa.py_buffer(GOOD)]
@@ -411,18 +449,26 @@ def test_image_id_mismatch(engine):
     assert one(GOOD, engine, image_ids=[7])["image_id"] == 7
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_too_many_annotations(engine):
-    """The cap on annotations is exact, and the 65,537th is not looked at."""
-    annotation = json.dumps(make_document(annotations=1)["annotations"][0])
-    document = '{"annotations": [%s], ' + json.dumps({"image": make_document()["image"]})[1:]
-    full = document % ",".join([annotation] * MAX_ANNOTATIONS)
-    parsed = parse_documents([full.encode()], engine=engine)
-    assert len(parsed.table.column("annotations")[0]) == MAX_ANNOTATIONS
-    assert (
-        reason((document % ",".join([annotation] * MAX_ANNOTATIONS + ["null"])).encode(), engine)
-        == "too-many-annotations"
+def crowded(*annotations: str) -> bytes:
+    """Make a document with as many annotations as are allowed, and these."""
+    document = make_document(annotations=1, size=(2, 3))
+    allowed = [json.dumps(document["annotations"][0])] * MAX_ANNOTATIONS
+    return (
+        f'{{"annotations": [{",".join([*allowed, *annotations])}], "image": {json.dumps(document["image"])}}}'.encode()
     )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_most_annotations(engine):
+    """The cap on annotations is exact in both fast engines."""
+    batch, accepted = module._engine(engine)([crowded(), crowded("null")], None)
+    assert accepted.tolist() == [True, False]
+    assert len(batch.column("annotations")[0]) == MAX_ANNOTATIONS
+
+
+def test_too_many_annotations():
+    """One annotation more than allowed is refused before it is looked at."""
+    assert reason(crowded("null"), "auto") == "too-many-annotations"
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -479,6 +525,13 @@ def test_error_names_the_place():
     assert error.where == {"image_id": 7, "annotation": 1, "annotation_id": 1100000001, "key": "bbox"}
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_errors_keep_no_document_alive(engine):
+    """Errors that are kept for the report hold no frames, and with them no documents."""
+    error = parse_documents([GOOD + b"x"], engine=engine).bad[0].error
+    assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
+
+
 def test_syntax_error_has_its_offset_in_bytes():
     """The offset counts bytes, not characters."""
     text = '{"é😀": x}'.encode()
@@ -505,39 +558,12 @@ def test_misuse(documents, options, message):
 
 # ── both engines say the same ───────────────────────────────────────────────────────────────────────────────────────
 
-TOKENS = [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"null", b"NaN", b"-", b"1e999", b"1.5", b"0", b'"id"', b"\xff", b"\xc3\xa9", b"\0", b"\n", b"\\u0041", b"\\ud800", b"true"]  # fmt: skip
-
-
-def mutate(document: bytes, rng: random.Random) -> bytes:
-    """Damage a document in one to three places."""
-    for _ in range(rng.randint(1, 3)):
-        start = rng.randrange(len(document) + 1)
-        stop = min(len(document), start + rng.choice((0, 0, 1, 1, 2, 5, 30)))
-        new = rng.choice((b"", rng.choice(TOKENS), document[stop : stop + 9], bytes([rng.randrange(256)])))
-        document = document[:start] + new + document[stop:]
-    return document
-
-
-@pytest.mark.skipif(not HAS_C, reason="extension not built")
-def test_engines_agree_on_damaged_documents():
-    """The same documents are accepted, with the same values, and the others refused with the same words."""
-    rng = random.Random(3)
-    sources = [dump(make_document(annotations=1, size=(5, 6), seed=seed), separators=(",", ":")) for seed in range(4)]
-    accepted = 0
-    for _ in range(200):
-        documents = [mutate(rng.choice(sources), rng) for _ in range(100)]
-        found = parse_documents(documents, engine="c")
-        assert same(found, parse_documents(documents, engine="pyarrow"))
-        accepted += len(found.rows)
-    assert 500 < accepted < 10_000
-
-
 numbers = st.one_of(st.floats(), st.integers(), st.floats(width=32), st.integers(-(2**70), 2**70))
 values = st.recursive(st.none() | st.booleans() | numbers | st.text(max_size=5), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "é", "bbox", "x"]), inner, max_size=3), max_leaves=6)  # fmt: skip
 paths = st.sampled_from(["x", "image", "annotations", "image.x", "image.width", "image.file_name", A, f"{A}.id", f"{A}.x", f"{A}.bbox", f"{A}.bbox.1", f"{A}.area", f"{A}.predicted_iou", f"{A}.point_coords", f"{A}.point_coords.0", f"{A}.segmentation", f"{A}.segmentation.size.0", f"{A}.segmentation.counts"])  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(paths, values), min_size=1, max_size=4))
 @pytest.mark.skipif(not HAS_C, reason="extension not built")
 def test_engines_agree_on_any_values(changes):

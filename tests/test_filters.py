@@ -157,6 +157,28 @@ def test_filter_agrees_with_the_reference(options, rows, large, data):
     assert (found is sliced) == (not counts)
 
 
+@pytest.mark.parametrize("select", ["predicted_iou", "stability_score", "area", "random", "first"])
+@pytest.mark.parametrize("limit", [1, 3, 6])
+def test_crowded_batches_agree_with_the_reference(select, limit):
+    """Many images with just under, just at and well over the limit, and with ties, lose the masks they should."""
+    draw = np.random.default_rng(limit)
+    rows = [
+        [
+            annotation(
+                int(draw.integers(2**40)), area=int(draw.integers(1, 9)), iou=float(draw.choice([0.88, 0.9, np.nan]))
+            )
+            for _ in range(draw.integers(0, 10))
+        ]
+        for _ in range(60)
+    ]
+    options = {"max_masks": limit, "select": select, "min_area": 2}
+    size, image_id = [10] * 60, list(range(60))
+    found, counts = apply(options, rows, width=size, height=size, image_id=image_id)
+    expected, expected_counts = reference(options, rows, size, size, image_id)
+    assert repr(found.to_pylist()) == repr(expected)
+    assert counts == dict(expected_counts)
+
+
 def test_null_lists_over_hidden_values():
     """A null list may cover values, which neither show up nor count."""
     values = pa.array([annotation(number, area=number) for number in (1, 2, 30, 40)], ANNOTATION_TYPE)
