@@ -1,0 +1,273 @@
+"""The `datasets` builder: options in, shards chosen, Arrow tables out. It composes the modules above, and no more."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import datasets
+import pyarrow as pa
+from datasets import DatasetInfo, Features, SplitGenerator
+from datasets.data_files import DataFilesDict, DataFilesList, sanitize_patterns
+
+from .features import COLUMNS, sa1b_features
+from .filters import AnnotationFilter, ImageFilter, read_ids
+from .pairing import DEFAULT_RAM_CAP
+from .reader import ReadOptions, iter_batches
+from .reports import PassReport, read_reports, write_report
+from .sources import NO_SOURCE_WARNING, ShardSource, find_shards, options_for, select_shards
+
+__all__ = ["SA1B", "SA1BConfig"]
+
+_log = logging.getLogger("sa1b_hf")
+
+_VERSION = "1.0.0"  # part of every cache path: raise it whenever rows change
+REPORT_FILE = "sa1b_report.json"
+# These change how rows are made, not which: a cache made with other values is as good.
+_NOT_IN_CACHE_KEY = ("ram_cap", "scratch_dir", "engine", "report_dir", "batch_rows")
+
+_CITATION = """\
+@inproceedings{kirillov2023segment,
+  title     = {Segment Anything},
+  author    = {Kirillov, Alexander and Mintun, Eric and Ravi, Nikhila and Mao, Hanzi and Rolland, Chloe and
+               Gustafson, Laura and Xiao, Tete and Whitehead, Spencer and Berg, Alexander C. and Lo, Wan-Yen and
+               Doll{\\'a}r, Piotr and Girshick, Ross},
+  booktitle = {ICCV},
+  year      = {2023}
+}"""
+
+
+@dataclass
+class SA1BConfig(datasets.BuilderConfig):
+    """Options of `load_dataset("sa1b.py", ...)`.
+
+    Attributes
+    ----------
+    links
+        Path of the links file, ``segment_anything_links.txt``; shards are read from their signed links.
+    shards
+        Numbers of shards, such as ``"0-9,20"`` or ``[0, 20]``.
+    allow_missing
+        Accept that shards of ``1pct``, ``10pct``, ``full`` or `shards` are not in the source.
+    image
+        False: annotations only. No JPEG is kept and nothing waits for its other half.
+    columns
+        Names from `sa1b_hf.features.COLUMNS`; all by default.
+    min_predicted_iou, min_stability_score
+        Keep annotations at or above it. SA-1B itself begins at 0.88 and 0.95.
+    min_area, max_area
+        Keep annotations of this area: pixels if an int, a fraction of the image if a float up to 1.0.
+    max_masks
+        Keep at most so many annotations an image, those that `select` prefers.
+    select
+        ``"predicted_iou"``, ``"stability_score"`` or ``"area"`` (largest first), ``"random"`` or ``"first"``.
+    drop_empty
+        Drop images that have no annotations, or none left.
+    min_width, min_height, max_width, max_height
+        Keep images of this size, in pixels.
+    ids
+        Keep these image ids: a list, or a file with one id or file name a line.
+    sample_fraction
+        Keep a random fraction of the images, always the same for one `seed`, whatever the shards and their order.
+    seed
+        Of `sample_fraction` and of ``select="random"``.
+    on_error
+        ``"raise"``, or ``"warn"``: faults are counted, and all good data around them comes out.
+    ram_cap
+        Bytes in memory for images that wait for their document, or the other way round.
+    scratch_dir
+        Folder of the scratch file that takes the rest.
+    engine
+        ``"auto"``, ``"zlib-ng"``, ``"isal"`` or ``"zlib"``.
+    batch_rows
+        Largest number of rows of an Arrow batch.
+    report_dir
+        Folder where each pass leaves its report; a temporary one by default.
+
+    """
+
+    version: datasets.Version = datasets.Version(_VERSION)  # noqa: RUF009 -- immutable, and what `datasets` itself does
+    links: str | None = None
+    shards: str | int | Sequence[int] | None = None
+    allow_missing: bool = False
+    image: bool = True
+    columns: Sequence[str] | None = None
+    min_predicted_iou: float | None = None
+    min_stability_score: float | None = None
+    min_area: float | None = None
+    max_area: float | None = None
+    max_masks: int | None = None
+    select: str = "predicted_iou"
+    drop_empty: bool = False
+    min_width: int | None = None
+    min_height: int | None = None
+    max_width: int | None = None
+    max_height: int | None = None
+    ids: str | Sequence[int] | None = None
+    sample_fraction: float | None = None
+    seed: int = 0
+    on_error: Literal["raise", "warn"] = "raise"
+    ram_cap: int = DEFAULT_RAM_CAP
+    scratch_dir: str | None = None
+    engine: str = "auto"
+    batch_rows: int = 32
+    report_dir: str | None = None
+
+    def read_options(self, storage_options: Mapping[str, Any] | None = None) -> ReadOptions:
+        """Give the options as the reader takes them.
+
+        Raises
+        ------
+        ConfigError
+            An option makes no sense.
+
+        """
+        columns = tuple(sa1b_features(COLUMNS if self.columns is None else self.columns))
+        if not self.image:
+            columns = tuple(name for name in columns if name != "image")
+        ids = None if self.ids is None else read_ids(self.ids)
+        chosen = {
+            "columns": columns,
+            "annotation_filter": AnnotationFilter(**self._pick(AnnotationFilter)),
+            "image_filter": ImageFilter(**{**self._pick(ImageFilter), "ids": ids}),
+            "storage_options": storage_options,
+        }
+        return ReadOptions(**{**self._pick(ReadOptions), **chosen})
+
+    def _pick(self, options: type) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(options) if hasattr(self, field.name)}
+
+    def find_shards(self, storage_options: Mapping[str, Any] | None = None) -> dict[str, list[ShardSource]]:
+        """List the shards that this configuration reads, by split."""
+        offered = find_shards(
+            data_dir=self.data_dir, data_files=self.data_files, links=self.links, storage_options=storage_options
+        )
+        return select_shards(offered, subset=self.name, shards=self.shards, allow_missing=self.allow_missing)
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Features | None = None) -> str:
+        """Name the cache by the options that change rows, and by the identity of the shards."""
+        kwargs = {key: value for key, value in config_kwargs.items() if key not in _NOT_IN_CACHE_KEY}
+        if any(find_shards(data_dir=self.data_dir, data_files=self.data_files, links=self.links).values()):
+            kwargs["identity"] = [
+                (split, source.identity()) for split, sources in self.find_shards().items() for source in sources
+            ]
+        config_id: str = super().create_config_id(kwargs, custom_features=custom_features)
+        return config_id
+
+
+class SA1B(datasets.ArrowBasedBuilder):
+    """SA-1B from its original shards."""
+
+    VERSION = datasets.Version(_VERSION)
+    BUILDER_CONFIG_CLASS = SA1BConfig
+    BUILDER_CONFIGS: ClassVar[list[SA1BConfig]] = [
+        SA1BConfig(name="default", description="Every shard that the source offers."),
+        SA1BConfig(name="1pct", description="Shards 0-9."),
+        SA1BConfig(name="10pct", description="Shards 0-99."),
+        SA1BConfig(name="full", description="All 1000 shards."),
+    ]
+    DEFAULT_CONFIG_NAME = "default"
+    DEFAULT_WRITER_BATCH_SIZE = 32  # rows weigh a megabyte each
+
+    def __init__(self, *args: Any, data_files: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, data_files=as_data_files(data_files, kwargs.get("data_dir")), **kwargs)
+        self._report_dir = self.config.report_dir
+
+    def _info(self) -> DatasetInfo:
+        return DatasetInfo(
+            description="SA-1B: images with class-less masks, as COCO run-length encoding, from the original shards.",
+            features=sa1b_features(self.config.read_options().columns),
+            homepage="https://ai.meta.com/datasets/segment-anything/",
+            license="SA-1B Dataset Research License, https://ai.meta.com/datasets/segment-anything-downloads/",
+            citation=_CITATION,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002 -- shards are read in place
+        splits = self.config.find_shards(self.storage_options)
+        if not find_shards(data_dir=self.config.data_dir, data_files=self.config.data_files, links=self.config.links):
+            _log.warning("%s", NO_SOURCE_WARNING)
+        if self._report_dir is None:
+            self._report_dir = _temporary_directory()
+        return [SplitGenerator(name=split, gen_kwargs={"shards": sources}) for split, sources in splits.items()]
+
+    def _generate_shards(self, shards: Sequence[ShardSource]) -> Iterator[str]:
+        yield from (str(source.location) for source in shards)
+
+    def _generate_tables(self, shards: Sequence[ShardSource]) -> Iterator[tuple[Any, pa.Table]]:
+        for number, source in enumerate(shards):
+            options = self.config.read_options(options_for(source.location, self.storage_options, self.token))
+            report = PassReport()
+            try:
+                for index, batch in enumerate(iter_batches(source.location, source.name, options, report)):
+                    yield _key(number, index), pa.Table.from_batches([batch])
+            finally:
+                if self._report_dir:
+                    write_report(report, Path(self._report_dir))
+                level = logging.INFO if report.is_clean else logging.WARNING
+                _log.log(level, "%s: %s", source.name, report)
+
+    def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
+        # into the cache, beside the rows, so that a later run that reuses them still knows
+        (Path(self._output_dir) / REPORT_FILE).write_text(json.dumps(self.report().to_dict()), encoding="utf-8")
+
+    def report(self) -> PassReport:
+        """Give what all passes of this builder, in all processes, delivered and skipped so far."""
+        stored = Path(self._cache_dir) / REPORT_FILE
+        if self._report_dir is None and stored.is_file():
+            return PassReport.from_dict(json.loads(stored.read_text(encoding="utf-8")))
+        return read_reports([Path(self._report_dir)] if self._report_dir else [])
+
+
+def as_data_files(data_files: Any, data_dir: str | None = None) -> DataFilesDict | None:
+    """Resolve patterns with the means of `datasets`, and leave web addresses alone.
+
+    Parameters
+    ----------
+    data_files
+        What `load_dataset` takes: a path, pattern or URL, a list of them, or a dict of these by split.
+    data_dir
+        Folder that relative names start from.
+
+    Returns
+    -------
+    datasets.data_files.DataFilesDict, or None
+        Paths and URLs by split.
+
+    """
+    if not data_files or isinstance(data_files, DataFilesDict):
+        return data_files or None
+    splits = {}
+    for split, patterns in sanitize_patterns(data_files).items():
+        web = [str(pattern) for pattern in patterns if str(pattern).startswith(("http://", "https://"))]
+        rest = [str(pattern) for pattern in patterns if str(pattern) not in web]
+        base = os.path.abspath(os.path.expanduser(data_dir or ""))  # noqa: PTH100, PTH111 -- what `datasets` expects
+        found = DataFilesList.from_patterns(rest, base_path=base) if rest else DataFilesList([], [])
+        splits[split] = DataFilesList([*found, *web], [*found.origin_metadata, *((url,) for url in web)])
+    return DataFilesDict(splits)
+
+
+def _key(shard: int, batch: int) -> Any:
+    # `datasets` 3.6 has no Key and takes anything.
+    return datasets.builder.Key(shard, batch) if hasattr(datasets.builder, "Key") else f"{shard}_{batch}"
+
+
+def _temporary_directory() -> str:
+    """Make a folder that this process, not its workers, removes at its end."""
+    directory = tempfile.mkdtemp(prefix="sa1b_hf-report-")
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    atexit.register(remove)
+    return directory
