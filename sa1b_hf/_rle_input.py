@@ -1,0 +1,252 @@
+"""Any accepted form of masks → one `Packed`: the strings end to end, where each starts, and the sizes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ._rle_text import compress, diagnose
+from .errors import RLEError
+
+__all__ = ["MAX_COUNTS", "MAX_PIXELS", "MAX_SIDE", "Packed", "Segmentations", "is_single", "pack", "refuse"]
+
+MAX_PIXELS = 178_956_970
+"""Pixels of one mask: Pillow's limit for an image, so that a mask is never larger than the image could be."""
+
+MAX_SIDE = 65_535
+"""Height or width of one mask in pixels: the limit of JPEG."""
+
+MAX_COUNTS = 1 << 24
+"""Characters in the ``counts`` of one mask: about ten times the worst SA-1B-sized noise."""
+
+Segmentations: TypeAlias = Mapping[str, Any] | Iterable[Mapping[str, Any]] | pa.Array | pa.ChunkedArray | pa.Scalar
+"""One segmentation or annotation, a sequence of them, or an Arrow column of them."""
+
+
+def refuse(index: int | None, reason: str, message: str, annotation_id: Any = None) -> NoReturn:
+    """Raise an `RLEError` that names the mask, and its annotation where known."""
+    where: dict[str, Any] = {} if index is None else {"mask": index}
+    name = "" if index is None else f"mask {index}"
+    if annotation_id is not None:
+        where["annotation_id"] = int(annotation_id) if isinstance(annotation_id, np.integer) else annotation_id
+        name += f" (annotation {annotation_id})"
+    raise RLEError(f"{name}: {message}" if name else message, reason=reason, **where) from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """The masks of a call, without a Python object per mask.
+
+    Attributes
+    ----------
+    text
+        uint8, every counts string one after another (possibly with other bytes around them).
+    offsets
+        int64, shape (n + 1,): mask i is ``text[offsets[i]:offsets[i + 1]]``.
+    sizes
+        int64, shape (n, 2): height and width in pixels, within the caps.
+    ids
+        Annotation ids, where known.
+
+    """
+
+    text: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    ids: Sequence[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def counts(self, index: int) -> bytes:
+        """Give the characters of one mask."""
+        return self.text[self.offsets[index] : self.offsets[index + 1]].tobytes()
+
+    def common_size(self, advice: str) -> tuple[int, int]:
+        """Give the one size that all masks have; (0, 0) if there are none."""
+        if not len(self):
+            return 0, 0
+        different = (self.sizes != self.sizes[0]).any(axis=1)
+        height, width = map(int, self.sizes[0])
+        if different.any():
+            index = int(different.argmax())
+            found = "x".join(map(str, self.sizes[index]))
+            self.fail(index, "mixed_sizes", f"size: expected {height}x{width} as for mask 0, found {found}; {advice}")
+        return height, width
+
+    def fail(self, index: int, reason: str, message: str) -> NoReturn:
+        """Raise the error of one mask."""
+        refuse(index, reason, message, None if self.ids is None else self.ids[index])
+
+    def check(self, index: int) -> None:
+        """Raise the error of one mask if its runs are malformed."""
+        height, width = map(int, self.sizes[index])
+        fault = diagnose(self.counts(index), height, width)
+        if fault:
+            self.fail(index, fault[0], f"counts: {fault[1]}")
+
+    def fail_malformed(self, index: int) -> NoReturn:
+        """Raise the error of a mask that a kernel refused."""
+        self.check(index)
+        self.fail(index, "malformed", "counts: refused by the decoder, though no fault is found")
+
+
+def is_single(segmentations: Segmentations) -> bool:
+    """Tell whether one mask was given instead of several."""
+    return isinstance(segmentations, Mapping)
+
+
+def pack(segmentations: Segmentations, size: tuple[int, int] | None = None) -> Packed:
+    """Bring masks of any accepted form into one buffer; sizes are checked here, runs are left to the kernels.
+
+    Parameters
+    ----------
+    segmentations
+        A segmentation or annotation, several of them, or an Arrow array of them.
+    size
+        The image's (h, w): every mask must have it.
+
+    Raises
+    ------
+    RLEError
+        Something is missing, of the wrong type, over a cap, or of another size than the image.
+
+    """
+    if isinstance(segmentations, (pa.Array, pa.ChunkedArray, pa.Scalar)):
+        packed = _pack_column(segmentations)
+    elif isinstance(segmentations, Mapping):
+        packed = _pack_objects([segmentations])
+    elif isinstance(segmentations, (str, bytes)) or not isinstance(segmentations, Iterable):
+        found = type(segmentations).__name__
+        refuse(None, "type", f"segmentations: expected mappings or an Arrow array, found {found}")
+    else:
+        packed = _pack_objects([*segmentations])
+    check_sizes(packed, size)
+    return packed
+
+
+def check_sizes(packed: Packed, size: tuple[int, int] | None) -> None:
+    """Refuse sizes over the caps and sizes that are not the image's."""
+    height, width = packed.sizes[:, 0], packed.sizes[:, 1]
+    within = (packed.sizes >= 1).all(axis=1) & (packed.sizes <= MAX_SIDE).all(axis=1)
+    within &= np.where(within, height * width, 0) <= MAX_PIXELS
+    if not within.all():
+        index = int(within.argmin())
+        expected = f"expected [height, width] of 1 to {MAX_SIDE} pixels each and at most {MAX_PIXELS} in all"
+        packed.fail(index, "size", f"size: {expected}, found {packed.sizes[index].tolist()}")
+    length = np.diff(packed.offsets)
+    if len(length) and length.max() > MAX_COUNTS:
+        index = int(length.argmax())
+        packed.fail(index, "counts", f"counts: expected at most {MAX_COUNTS} characters, found {length[index]}")
+    if size is not None:
+        equal = (height == size[0]) & (width == size[1])
+        if not equal.all():
+            index = int(equal.argmin())
+            found = f"found {packed.sizes[index].tolist()}"
+            advice = "; `fix` repairs swapped sizes" if (width[index], height[index]) == tuple(size) else ""
+            packed.fail(index, "size_mismatch", f"size: expected the image's {list(size)}, {found}{advice}")
+
+
+def _pack_column(column: Any) -> Packed:
+    from ._rle_columns import pack_column  # noqa: PLC0415 (that module makes a `Packed`)
+
+    return pack_column(column)
+
+
+def _pack_objects(masks: list[Any]) -> Packed:
+    quick = _pack_plain(masks)
+    return _pack_any(masks) if quick is None else quick
+
+
+def _pack_plain(masks: list[Any]) -> Packed | None:
+    """Pack masks that are what they should be, with a handful of calls for all of them; None for any others."""
+    try:
+        ids = None
+        if masks and "segmentation" in masks[0]:
+            ids = [mask.get("id") for mask in masks]
+            masks = [mask["segmentation"] for mask in masks]
+        counts = [mask["counts"] for mask in masks]
+        text = "".join(counts)
+        sizes = np.array([mask["size"] for mask in masks])
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
+        return None
+    if sizes.dtype.kind != "i" or sizes.shape != (len(masks), 2) or not text.isascii():
+        return None
+    return Packed(_bytes_array(text.encode()), _offsets(counts), sizes.astype(np.int64, copy=False), ids)
+
+
+def _pack_any(masks: list[Any]) -> Packed:
+    """Pack masks one by one, naming the first that cannot be."""
+    ids = [mask.get("id") if isinstance(mask, Mapping) else None for mask in masks]
+    counts, sizes = [], np.zeros((len(masks), 2), np.int64)
+    for index, mask in enumerate(masks):
+        try:
+            sizes[index], one = _read_mask(mask)
+        except _Unreadable as fault:
+            refuse(index, fault.reason, str(fault), ids[index])
+        counts.append(one)
+    return Packed(_bytes_array(b"".join(counts)), _offsets(counts), sizes, ids)
+
+
+class _Unreadable(Exception):  # noqa: N818 (never leaves this module)
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+def _read_mask(mask: Any) -> tuple[tuple[int, int], bytes]:
+    if isinstance(mask, Mapping) and "segmentation" in mask:
+        mask = mask["segmentation"]
+    if not isinstance(mask, Mapping) or not {"size", "counts"} <= mask.keys():
+        found = f"keys {sorted(map(str, mask))}" if isinstance(mask, Mapping) else type(mask).__name__
+        raise _Unreadable("type", f"expected a mapping with 'size' and 'counts', found {found}")
+    return _read_size(mask["size"]), _read_counts(mask["counts"])
+
+
+def _read_size(size: Any) -> tuple[int, int]:
+    try:
+        height, width = map(operator.index, size)
+        np.array([height, width], np.int64)
+    except (TypeError, ValueError, OverflowError):
+        raise _Unreadable("size", f"size: expected two integers [height, width], found {size!r:.80}") from None
+    return height, width
+
+
+def _read_counts(counts: Any) -> bytes:
+    if isinstance(counts, str):
+        return counts.encode("utf-8", "surrogatepass")
+    if isinstance(counts, (bytes, bytearray, memoryview)):
+        return bytes(counts)
+    if isinstance(counts, (list, tuple, np.ndarray)):
+        return _read_runs(counts)
+    raise _Unreadable("counts", f"counts: expected str, bytes or run lengths, found {type(counts).__name__}")
+
+
+def _read_runs(counts: Any) -> bytes:
+    """Bring uncompressed counts into the string form, so that one path decodes both."""
+    try:
+        runs = np.array([operator.index(run) for run in counts], np.int64)
+    except (TypeError, OverflowError):
+        raise _Unreadable("counts", "counts: expected integer run lengths, found something else") from None
+    outside = (runs < 0) | (runs > MAX_PIXELS)
+    if outside.any():
+        index = int(outside.argmax())
+        reason, run = ("negative" if runs[index] < 0 else "too_long"), f"run {index}"
+        raise _Unreadable(reason, f"counts: {run}: expected a length of 0 to {MAX_PIXELS}, found {runs[index]}")
+    return compress(runs)
+
+
+def _bytes_array(text: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(text, np.uint8)
+
+
+def _offsets(counts: Sequence[str] | Sequence[bytes]) -> NDArray[np.int64]:
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)), out=offsets[1:])
+    return offsets
