@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?= requirements/constraints.txt
 STAMP := $(VENV)/.installed
+# TORCH=1 also installs PyTorch, for the tests with DataLoader workers; without it they are skipped.
+TORCH ?=
 
 .PHONY: help demo test test-datasets3 quality types bench clean
 
@@ -13,6 +15,7 @@ help:  ## list the targets
 $(STAMP): setup.cfg setup.py pyproject.toml requirements/dev.txt $(CONSTRAINTS) $(wildcard sa1b_hf/*.c)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements/dev.txt -c $(CONSTRAINTS)
+	$(if $(TORCH),$(BIN)/python -m pip install --quiet torch -c $(CONSTRAINTS))
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable . -c $(CONSTRAINTS)
 	touch $@
 

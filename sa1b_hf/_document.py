@@ -5,22 +5,24 @@ The fast engines of `annotations` accept only what they can prove to be sound; e
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from ._json_tree import (
+    MAX_ANNOTATIONS,
+    Fault,
+    Number,
+    Object,
+    kind_of,
+    parse_tree,
+    value_fault,
+)
 from .errors import AnnotationError
 
-__all__ = ["MAX_ANNOTATIONS", "MAX_DEPTH", "MAX_DOCUMENT_BYTES", "is_oversized", "read_document"]
-
-MAX_DOCUMENT_BYTES = 64 << 20
-MAX_ANNOTATIONS = 65_536
-MAX_DEPTH = 64
-# A Python object each: 65,536 annotations have 1.6 million values, and three million stay below 1 GiB.
-_MAX_VALUES = 3 << 20
+__all__ = ["read_document"]
 
 _INT64_DIGITS = 19
 _NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
@@ -33,45 +35,6 @@ _ADVICE = {
     "too-many-annotations": "split the document, one per image",
 }
 _OTHER_ADVICE = "write the document again, with Meta's keys and types"
-
-
-class _Number(str):
-    """A number as it is spelled, so that the field decides how to read it."""
-
-    __slots__ = ()
-
-
-class _Object(list[tuple[str, Any]]):
-    """The members of a JSON object in their order, repeated keys included."""
-
-    __slots__ = ()
-
-
-class _Fault(Exception):  # noqa: N818 - becomes an AnnotationError once the place is known
-    def __init__(self, reason: str, message: str, **where: Any) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-        self.where = where
-
-
-def is_oversized(document: bytes) -> bool:
-    """Tell whether a document is too large to be parsed.
-
-    Parameters
-    ----------
-    document
-        JSON text.
-
-    Returns
-    -------
-    bool
-        True beyond 64 MiB, or beyond 3 Mi values: a few bytes such as ``[],`` cost a hundred in memory.
-
-    """
-    if len(document) <= _MAX_VALUES:
-        return False
-    return len(document) > MAX_DOCUMENT_BYTES or sum(map(document.count, (b",", b"[", b"{"))) > _MAX_VALUES
 
 
 def read_document(document: bytes, image_id: int | None = None, shard: str | None = None) -> dict[str, Any]:
@@ -99,8 +62,8 @@ def read_document(document: bytes, image_id: int | None = None, shard: str | Non
 
     """
     try:
-        return _document(_parse(document), image_id)
-    except _Fault as caught:
+        return _document(parse_tree(document), image_id)
+    except Fault as caught:
         reason, where = caught.reason, caught.where
         if image_id is not None:
             where["image_id"] = image_id
@@ -117,96 +80,15 @@ def _place(where: Mapping[str, Any]) -> str:
     return f"{place}annotation {where['annotation']}{id_}: "
 
 
-# ── syntax ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _parse(document: bytes) -> Any:
-    if is_oversized(document):
-        raise _Fault(
-            "too-large",
-            f"expected at most {MAX_DOCUMENT_BYTES} bytes and {_MAX_VALUES} values, found {len(document)} bytes",
-        )
-    # Told by a key that each annotation has, before seconds go into objects for all of them.
-    if (count := document.count(b'"segmentation"')) > MAX_ANNOTATIONS:
-        raise _fault("too-many-annotations", "annotations", f"at most {MAX_ANNOTATIONS}", str(count))
-    try:
-        text = document.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _Fault("json-syntax", f"expected UTF-8, found {error.reason}", offset=error.start) from None
-    constants: list[str] = []
-    tree = _load(text, constants)
-    _check_tree(tree)
-    if constants:
-        raise _Fault("bad-value", f"expected finite numbers, found {constants[0]}")
-    return tree
-
-
-def _load(text: str, constants: list[str]) -> Any:
-    try:
-        return json.loads(
-            text,
-            object_pairs_hook=_Object,
-            parse_int=_Number,
-            parse_float=_Number,
-            parse_constant=constants.append,
-        )
-    except json.JSONDecodeError as error:
-        offset = len(text[: error.pos].encode())
-        raise _Fault(
-            "json-syntax", f"expected one JSON document, found at byte {offset}: {error.msg}", offset=offset
-        ) from None
-    except RecursionError:
-        raise _too_deep() from None
-
-
-def _too_deep() -> _Fault:
-    return _Fault("json-syntax", f"expected at most {MAX_DEPTH} nested lists and objects, found more")
-
-
-def _check_tree(tree: Any) -> None:
-    """Go down level by level: nesting is bounded, and no string has half a surrogate pair."""
-    level = [tree]
-    for _ in range(MAX_DEPTH):
-        try:
-            for value in level:
-                if isinstance(value, str) and not value.isascii():
-                    value.encode()
-        except UnicodeEncodeError:
-            raise _Fault(
-                "json-syntax", r"expected whole characters, found half a surrogate pair (\ud800-\udfff)"
-            ) from None
-        level = [child for value in level if isinstance(value, list) for child in _children(value)]
-        if not level:
-            return
-    if any(isinstance(value, list) for value in level):
-        raise _too_deep()
-
-
-def _children(value: list[Any]) -> Iterator[Any]:
-    return (child for pair in value for child in pair) if isinstance(value, _Object) else iter(value)
-
-
 # ── values: each function reads one, and names the key in its fault ─────────────────────────────────────────────────
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, str):
-        return f"the {'number' if isinstance(value, _Number) else 'string'} {value[:40]!r}"
-    if isinstance(value, list):
-        return "an object" if isinstance(value, _Object) else "a list"
-    return {None: "null", True: "true", False: "false"}[value]
-
-
-def _fault(reason: str, key: str, expected: str, found: str) -> _Fault:
-    return _Fault(reason, f"{key}: expected {expected}, found {found}", key=key)
 
 
 def _integer(value: Any, key: str, *, bits: int = 64) -> int:
     """Read an integer; 1234.0 and 12e2 are integers too, and no power of ten is ever computed that does not fit."""
     expected = f"an integer of {bits} bits"
-    match = _NUMBER.fullmatch(value) if isinstance(value, _Number) else None
+    match = _NUMBER.fullmatch(value) if isinstance(value, Number) else None
     if match is None:
-        raise _fault("wrong-type", key, expected, _kind(value))
+        raise value_fault("wrong-type", key, expected, kind_of(value))
     sign, whole, fraction, exponent_sign, exponent = (group or "" for group in match.groups())
     exponent = exponent.lstrip("0")
     # No document is long enough for its digits to make up for an exponent of a milliard.
@@ -217,10 +99,10 @@ def _integer(value: Any, key: str, *, bits: int = 64) -> int:
     scale += len(digits) - len(digits.rstrip("0")) - len(fraction)
     digits = digits.rstrip("0")
     if scale < 0 or len(digits) + scale > _INT64_DIGITS:
-        raise _fault("wrong-type", key, expected, _kind(value))
+        raise value_fault("wrong-type", key, expected, kind_of(value))
     number: int = int(sign + digits) * 10**scale
     if not -(1 << (bits - 1)) <= number < 1 << (bits - 1):
-        raise _fault("wrong-type", key, expected, _kind(value))
+        raise value_fault("wrong-type", key, expected, kind_of(value))
     return number
 
 
@@ -230,46 +112,48 @@ _int32 = partial(_integer, bits=32)
 def _extent(value: Any, key: str) -> int:
     number = _int32(value, key)
     if number <= 0:
-        raise _fault("bad-value", key, "a positive number of pixels", str(number))
+        raise value_fault("bad-value", key, "a positive number of pixels", str(number))
     return number
 
 
 def _area(value: Any, key: str) -> int:
     number = _integer(value, key)
     if number < 0:
-        raise _fault("bad-value", key, "an area of 0 or more pixels", str(number))
+        raise value_fault("bad-value", key, "an area of 0 or more pixels", str(number))
     return number
 
 
 def _float(value: Any, key: str) -> float:
-    if not isinstance(value, _Number):
-        raise _fault("wrong-type", key, "a number", _kind(value))
+    if not isinstance(value, Number):
+        raise value_fault("wrong-type", key, "a number", kind_of(value))
     number = float(value)
     if not math.isfinite(number):
-        raise _fault("bad-value", key, "a finite number", _kind(value))
+        raise value_fault("bad-value", key, "a finite number", kind_of(value))
     return number
 
 
 def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str) or isinstance(value, _Number):
-        raise _fault("wrong-type", key, "a string", _kind(value))
+    if not isinstance(value, str) or isinstance(value, Number):
+        raise value_fault("wrong-type", key, "a string", kind_of(value))
     return value
 
 
 def _counts(value: Any, key: str) -> str:
     counts = _text(value, key)
     if not counts:
-        raise _fault("rle-characters", key, "at least one run", "an empty string")
+        raise value_fault("rle-characters", key, "at least one run", "an empty string")
     if wrong := _NOT_RLE.search(counts):
-        raise _fault("rle-characters", key, "characters '0' to 'o'", f"{wrong[0]!r} at position {wrong.start()}")
+        raise value_fault("rle-characters", key, "characters '0' to 'o'", f"{wrong[0]!r} at position {wrong.start()}")
     if (ord(counts[-1]) - 48) & 0x20:
-        raise _fault("rle-characters", key, "a whole last number", f"{counts[-1]!r}, which announces another character")
+        raise value_fault(
+            "rle-characters", key, "a whole last number", f"{counts[-1]!r}, which announces another character"
+        )
     return counts
 
 
 def _items(value: Any, key: str) -> list[Any]:
-    if not isinstance(value, list) or isinstance(value, _Object):
-        raise _fault("wrong-type", key, "a list", _kind(value))
+    if not isinstance(value, list) or isinstance(value, Object):
+        raise value_fault("wrong-type", key, "a list", kind_of(value))
     return value
 
 
@@ -278,7 +162,7 @@ def _fixed(value: Any, key: str, *, length: int, item: Callable[[Any, str], Any]
     items = _items(value, key)
     numbers = [item(number, key) for number in items[:length]]
     if len(items) != length:
-        raise _fault("wrong-length", key, f"{length} numbers", str(len(items)))
+        raise value_fault("wrong-length", key, f"{length} numbers", str(len(items)))
     return numbers
 
 
@@ -297,20 +181,20 @@ _Readers = Mapping[str, Callable[[Any, str], Any]]
 
 
 def _object(value: Any, what: str, *, readers: _Readers) -> dict[str, Any]:
-    if not isinstance(value, _Object):
-        raise _fault("wrong-type", what, "an object", _kind(value))
+    if not isinstance(value, Object):
+        raise value_fault("wrong-type", what, "an object", kind_of(value))
     found: dict[str, Any] = {}
     for key, item in value:
         if (read := readers.get(key)) is None:
             continue
         if key in found:
-            raise _fault("json-syntax", key, "the key once in an object", "it twice")
+            raise value_fault("json-syntax", key, "the key once in an object", "it twice")
         if item is None:
-            raise _fault("missing-key", key, "a value", "null")
+            raise value_fault("missing-key", key, "a value", "null")
         found[key] = read(item, key)
     for key in readers:
         if key not in found:
-            raise _fault("missing-key", key, f"this key in {what}", "none")
+            raise value_fault("missing-key", key, f"this key in {what}", "none")
     return found
 
 
@@ -328,10 +212,10 @@ _ANNOTATION: _Readers = {
 _IMAGE: _Readers = {"image_id": _integer, "width": _extent, "height": _extent, "file_name": _text}
 
 
-def _at(index: int, annotation: Any, fault: _Fault) -> _Fault:
+def _at(index: int, annotation: Any, fault: Fault) -> Fault:
     fault.where["annotation"] = index
-    ids = [value for key, value in annotation if key == "id"] if isinstance(annotation, _Object) else []
-    if ids and isinstance(ids[0], _Number) and len(ids[0]) <= _INT64_DIGITS and ids[0].isdigit():
+    ids = [value for key, value in annotation if key == "id"] if isinstance(annotation, Object) else []
+    if ids and isinstance(ids[0], Number) and len(ids[0]) <= _INT64_DIGITS and ids[0].isdigit():
         fault.where["annotation_id"] = int(ids[0])
     return fault
 
@@ -341,10 +225,10 @@ def _annotations(value: Any, key: str) -> list[dict[str, Any]]:
     found = []
     for index, item in enumerate(items):
         if index == MAX_ANNOTATIONS:
-            raise _fault("too-many-annotations", key, f"at most {MAX_ANNOTATIONS}", str(len(items)))
+            raise value_fault("too-many-annotations", key, f"at most {MAX_ANNOTATIONS}", str(len(items)))
         try:
             found.append(_object(item, "annotation", readers=_ANNOTATION))
-        except _Fault as fault:
+        except Fault as fault:
             raise _at(index, item, fault) from None
     return found
 
@@ -352,7 +236,9 @@ def _annotations(value: Any, key: str) -> list[dict[str, Any]]:
 def _image(value: Any, key: str, *, image_id: int | None) -> dict[str, Any]:
     image = _object(value, key, readers=_IMAGE)
     if image_id is not None and image["image_id"] != image_id:
-        raise _fault("image-id-mismatch", "image_id", f"{image_id}, as in the member's name", str(image["image_id"]))
+        raise value_fault(
+            "image-id-mismatch", "image_id", f"{image_id}, as in the member's name", str(image["image_id"])
+        )
     return image
 
 
@@ -364,7 +250,7 @@ def _document(tree: Any, image_id: int | None) -> dict[str, Any]:
     for index, annotation in enumerate(annotations):
         size = annotation["segmentation"]["size"]
         if size != expected:
-            fault = _fault("size-mismatch", "size", f"the image's [height, width] {expected}", str(size))
+            fault = value_fault("size-mismatch", "size", f"the image's [height, width] {expected}", str(size))
             fault.where.update(annotation=index, annotation_id=annotation["id"])
             raise fault
     return {**image, "annotations": annotations}

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 from numpy.typing import NDArray
 
-from ._document import MAX_ANNOTATIONS
+from ._json_tree import MAX_ANNOTATIONS
 from .features import DOCUMENT_SCHEMA
 
 __all__ = ["ROW_SCHEMA", "parse_with_pyarrow"]

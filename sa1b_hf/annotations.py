@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ._document import is_oversized, read_document
+from ._document import read_document
 from ._json_arrow import ROW_SCHEMA, parse_with_pyarrow
 from ._json_columns import HAS_EXTENSION, parse_with_c
+from ._json_tree import is_oversized
 from .errors import AnnotationError, ConfigError
 
 __all__ = ["BadDocument", "ParsedDocuments", "parse_documents"]

@@ -7,7 +7,6 @@ to what was rejected.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from ._columns import Check, Mask, filter_lists, first_failures, keep_top, list_lengths, to_numpy
 from ._ids import hash_ids, is_int, read_ids
+from ._option_checks import check_at_least_one, check_number, check_order, check_seed
 from .errors import ConfigError
 
 __all__ = ["AnnotationFilter", "ImageFilter", "Select", "read_ids"]
@@ -66,19 +66,19 @@ class AnnotationFilter:
 
     def __post_init__(self) -> None:
         for name in ("min_predicted_iou", "min_stability_score"):
-            _check_number(name, getattr(self, name), "a finite number", lambda _: True)
+            check_number(name, getattr(self, name), "a finite number", lambda _: True)
         for name in ("min_area", "max_area"):
-            _check_number(
+            check_number(
                 name,
                 getattr(self, name),
                 "an int of 1 or more (pixels) or a float over 0 and up to 1.0 (fraction of the image)",
                 lambda area: 1 <= area < 2**63 if is_int(area) else 0 < area <= 1,
             )
-        _check_at_least_one(self, "max_masks")
-        _check_order(self, "min_area", "max_area")
+        check_at_least_one(self, "max_masks")
+        check_order(self, "min_area", "max_area")
         if self.select not in get_args(Select):
             raise ConfigError(f"select: expected one of {list(get_args(Select))}, found {self.select!r}")
-        _check_seed(self.seed)
+        check_seed(self.seed)
 
     @property
     def keeps_all(self) -> bool:
@@ -196,12 +196,12 @@ class ImageFilter:
 
     def __post_init__(self) -> None:
         for name in ("min_width", "min_height", "max_width", "max_height", "min_short_side"):
-            _check_at_least_one(self, name)
-        _check_order(self, "min_width", "max_width")
-        _check_order(self, "min_height", "max_height")
+            check_at_least_one(self, name)
+        check_order(self, "min_width", "max_width")
+        check_order(self, "min_height", "max_height")
         expected = "a fraction over 0 and up to 1"
-        _check_number("sample_fraction", self.sample_fraction, expected, lambda fraction: 0 < fraction <= 1)
-        _check_seed(self.seed)
+        check_number("sample_fraction", self.sample_fraction, expected, lambda fraction: 0 < fraction <= 1)
+        check_seed(self.seed)
         if self.ids is not None:
             object.__setattr__(self, "ids", read_ids(self.ids))
 
@@ -301,28 +301,3 @@ def _batch_column(batch: pa.RecordBatch | Mapping[str, pa.Array], name: str) -> 
         return batch[name]
     except KeyError:
         raise ConfigError(f"ImageFilter: the column {name!r} is needed and missing; add it to columns") from None
-
-
-def _check_number(name: str, value: Any, expected: str, accepts: Any) -> None:
-    if value is None:
-        return
-    is_number = isinstance(value, float | np.floating) or is_int(value)
-    if not is_number or not math.isfinite(value) or not accepts(value):
-        raise ConfigError(f"{name}: expected {expected} or None, found {value!r}")
-
-
-def _check_at_least_one(options: Any, name: str) -> None:
-    expected = "an int of 1 or more"
-    _check_number(name, getattr(options, name), expected, lambda value: is_int(value) and 1 <= value < 2**63)
-
-
-def _check_order(options: Any, lower: str, upper: str) -> None:
-    low, high = getattr(options, lower), getattr(options, upper)
-    # Pixels and fractions can be compared only once the image is known.
-    if None not in (low, high) and is_int(low) == is_int(high) and low > high:
-        raise ConfigError(f"{lower}={low!r} and {upper}={high!r} exclude each other: nothing would be kept")
-
-
-def _check_seed(seed: Any) -> None:
-    if not is_int(seed):
-        raise ConfigError(f"seed: expected an int, found {seed!r}")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 import sa1b_hf.annotations as module
-from sa1b_hf._document import MAX_ANNOTATIONS, MAX_DOCUMENT_BYTES, is_oversized, read_document
+from sa1b_hf._document import read_document
+from sa1b_hf._json_tree import MAX_ANNOTATIONS, MAX_DOCUMENT_BYTES, is_oversized
 from sa1b_hf.annotations import ParsedDocuments, parse_documents
 from sa1b_hf.errors import AnnotationError, ConfigError
 from sa1b_hf.features import ANNOTATION_TYPE, DOCUMENT_SCHEMA, row_to_document

@@ -256,6 +256,6 @@ def test_shard_of_refuses_what_is_no_id(image_id):
 
 def test_import_does_not_read_the_data_file():
     """Importing the catalogue stays cheap: the table is read at the first question."""
-    code = "from sa1b_hf import catalog; print(catalog._catalog.cache_info().currsize)"
+    code = "from sa1b_hf import catalog, _shard_table; print(_shard_table.shard_table.cache_info().currsize)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.strip() == "0"
