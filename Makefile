@@ -15,14 +15,17 @@ help:  ## list the targets
 $(STAMP): setup.cfg setup.py pyproject.toml requirements/dev.txt $(CONSTRAINTS) $(wildcard sa1b_hf/*.c)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements/dev.txt -c $(CONSTRAINTS)
-	$(if $(TORCH),$(BIN)/python -m pip install --quiet torch -c $(CONSTRAINTS))
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable . -c $(CONSTRAINTS)
+	touch $@
+
+$(VENV)/.torch: $(STAMP)
+	$(BIN)/python -m pip install --quiet torch -c $(CONSTRAINTS)
 	touch $@
 
 demo: $(STAMP)  ## stream the embedded sample and draw one example's masks
 	$(BIN)/python -m sa1b_hf.demo --out demo
 
-test: $(STAMP)  ## run all tests
+test: $(STAMP) $(if $(TORCH),$(VENV)/.torch)  ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-datasets3:  ## run the builder's tests with datasets 3.6, in an environment of its own
