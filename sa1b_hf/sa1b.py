@@ -211,8 +211,7 @@ class SA1B(datasets.ArrowBasedBuilder):
             finally:
                 if self._report_dir:
                     write_report(report, Path(self._report_dir))
-                level = logging.INFO if report.is_clean else logging.WARNING
-                _log.log(level, "%s: %s", source.name, report)
+                _log_summary(source.name, report)
 
     def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **kwargs: Any) -> None:
         super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
@@ -253,6 +252,17 @@ def as_data_files(data_files: Any, data_dir: str | None = None) -> DataFilesDict
         found = DataFilesList.from_patterns(rest, base_path=base) if rest else DataFilesList([], [])
         splits[split] = DataFilesList([*found, *web], [*found.origin_metadata, *((url,) for url in web)])
     return DataFilesDict(splits)
+
+
+def _log_summary(shard: str, report: PassReport) -> None:
+    """Say what became of a shard: on stderr, unless the application has logging of its own or silenced `datasets`."""
+    if not _log.hasHandlers() and not _log.handlers:
+        _log.addHandler(logging.StreamHandler())
+    if _log.level == logging.NOTSET:
+        _log.setLevel(logging.INFO)
+    if report.is_clean and datasets.logging.get_verbosity() > logging.WARNING:
+        return
+    _log.log(logging.INFO if report.is_clean else logging.WARNING, "%s: %s", shard, report)
 
 
 def _key(shard: int, batch: int) -> Any:

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import datasets
@@ -365,3 +366,50 @@ def test_info(folder):
     assert "Research License" in info.license
     assert "Kirillov" in info.citation
     assert info.version == "1.0.0"
+
+
+def test_summary_is_always_shown(folder, tmp_path):
+    """After each shard one line says what was delivered and skipped, without any logging set up."""
+    bad = make_shard(tmp_path / "sa_000009.tar", num_images=10, first_id=90_000, faults=["torn_jpg"])
+    code = (
+        "import sys, sa1b_hf\n"
+        "for path in sys.argv[1:]:\n"
+        "    list(sa1b_hf.load_dataset(data_files=path, split='train', streaming=True, image=True, on_error='warn'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"{folder}/sa_000000.tar", str(bad.path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=120,
+        check=True,
+    )
+    assert "sa_000000: 20 images delivered of 20 seen" in done.stderr
+    assert "sa_000009: 9 images delivered of 10 seen, 1 skipped (jpeg-truncated 1)" in done.stderr
+
+
+_PREPARE = """
+import sys, sa1b_hf
+ds = sa1b_hf.load_dataset(data_dir=sys.argv[1], cache_dir=sys.argv[2], split="train")
+print(len(ds))
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.2])
+def test_killed_preparation_starts_again(folder, tmp_path, delay):
+    """After SIGKILL a rerun gives files that are byte-identical to those of an undisturbed run."""
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    arguments = [sys.executable, "-c", _PREPARE, folder]
+    victim = subprocess.Popen([*arguments, str(tmp_path / "a")], env=env, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "a").glob("**/*.arrow")) and victim.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(delay)
+    victim.kill()
+    victim.wait()
+    for cache in ("a", "b"):
+        subprocess.run([*arguments, str(tmp_path / cache)], env=env, timeout=120, check=True, stderr=subprocess.DEVNULL)
+    files = [sorted((tmp_path / cache).glob("sa1b/**/*.arrow")) for cache in ("a", "b")]
+    assert [path.name for path in files[0]] == [path.name for path in files[1]]
+    assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
+    assert not list((tmp_path / "a").glob("**/*.incomplete/*.arrow"))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -229,3 +233,36 @@ def test_options_are_checked():
         ReadOptions(batch_rows=0)
     with pytest.raises(ConfigError, match="ram_cap"):
         ReadOptions(ram_cap=-1)
+
+
+_READ_ALL_FAULTS = """
+import pathlib, resource, sys
+from sa1b_hf.reader import ReadOptions, iter_batches
+from sa1b_hf.testing import FAULTS, make_shard
+
+folder = pathlib.Path(sys.argv[1])
+if sys.argv[2] == "make":
+    for name in FAULTS:
+        make_shard(folder / f"{name}.tar", num_images=6, faults=[name])
+else:
+    for path in sorted(folder.glob("*.tar")):
+        for batch in iter_batches(path, path.stem, ReadOptions(on_error="warn")):
+            pass
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_no_fault_costs_memory(tmp_path):
+    """All damaged shards, bombs and hostile documents included, are read within 1 GiB and without a signal."""
+    for step in ("make", "read"):
+        done = subprocess.run(
+            [sys.executable, "-c", _READ_ALL_FAULTS, str(tmp_path), step],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * unit < 1 << 30
