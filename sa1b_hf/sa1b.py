@@ -23,7 +23,7 @@ from .filters import AnnotationFilter, ImageFilter, read_ids
 from .pairing import DEFAULT_RAM_CAP
 from .reader import ReadOptions, iter_batches
 from .reports import PassReport, read_reports, write_report
-from .sources import NO_SOURCE_WARNING, ShardSource, find_shards, options_for, select_shards
+from .sources import NO_SOURCE_WARNING, ShardSource, check_links, find_shards, options_for, select_shards
 
 __all__ = ["SA1B", "SA1BConfig"]
 
@@ -192,6 +192,7 @@ class SA1B(datasets.ArrowBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002 -- shards are read in place
         splits = self.config.find_shards(self.storage_options)
+        check_links(source for sources in splits.values() for source in sources)
         if not find_shards(data_dir=self.config.data_dir, data_files=self.config.data_files, links=self.config.links):
             _log.warning("%s", NO_SOURCE_WARNING)
         if self._report_dir is None:

@@ -13,10 +13,18 @@ from fsspec.registry import known_implementations
 
 from .catalog import SUBSETS, parse_shard_name, parse_shard_ranges, shard_file_name
 from .errors import ConfigError, MissingShardsError
-from .links import SignedUrl, is_signed, mask_url, read_links
+from .links import ShardLink, SignedUrl, check_expiry, is_signed, mask_url, read_links
 from .sample import sample_shards
 
-__all__ = ["ENVIRONMENT_VARIABLE", "NO_SOURCE_WARNING", "ShardSource", "find_shards", "options_for", "select_shards"]
+__all__ = [
+    "ENVIRONMENT_VARIABLE",
+    "NO_SOURCE_WARNING",
+    "ShardSource",
+    "check_links",
+    "find_shards",
+    "options_for",
+    "select_shards",
+]
 
 ENVIRONMENT_VARIABLE: Final = "SA1B_HF_SHARDS"
 _SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
@@ -160,6 +168,19 @@ def select_shards(
             "download them, or pass allow_missing=True to go on with the others"
         )
     return chosen
+
+
+def check_links(sources: Iterable[ShardSource]) -> None:
+    """Make sure, before a byte is asked for, that no signed link among the chosen shards has expired.
+
+    Raises
+    ------
+    LinkExpiredError
+        Some have; the message counts and names them, and says how to go on.
+
+    """
+    signed = ((source, source.location) for source in sources if isinstance(source.location, SignedUrl))
+    check_expiry(ShardLink(source.number or 0, f"{source.name}.tar", url) for source, url in signed)
 
 
 def options_for(

@@ -16,7 +16,7 @@ import pytest
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 
 import sa1b_hf
-from sa1b_hf.errors import ConfigError, MissingShardsError
+from sa1b_hf.errors import ConfigError, LinkExpiredError, MissingShardsError
 from sa1b_hf.features import row_to_document
 from sa1b_hf.testing import make_shard
 
@@ -202,6 +202,17 @@ def test_links(shards, tmp_path, monkeypatch, caplog):
     assert "canary" not in caplog.text
     assert "canary" not in repr(rows)
     assert "canary" not in repr(vars(ds))
+
+
+def test_expired_links_are_told_before_a_byte_is_sent(tmp_path):
+    """The time in a link is read: an expired one is an error with the way out, and no server is asked."""
+    links = tmp_path / "links.txt"
+    links.write_text(
+        "".join(f"sa_00000{n}.tar\thttp://127.0.0.1:9/sa_00000{n}.tar?oh=canary&oe=60000000\n" for n in range(2))
+    )
+    with pytest.raises(LinkExpiredError, match="2 of 2 links have expired") as caught:
+        load_dataset("sa1b.py", links=str(links), split="train", streaming=True)
+    assert "canary" not in str(caught.value)
 
 
 def test_signed_urls_belong_into_a_links_file():
