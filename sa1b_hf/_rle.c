@@ -30,10 +30,12 @@
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define PREFETCH_WRITE(address) __builtin_prefetch((address), 1)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define UNROLL_4 _Pragma("GCC unroll 4")
 #else
 #define LIKELY(x) (x)
 #define PREFETCH_WRITE(address) ((void)0)
 #define ALWAYS_INLINE static inline
+#define UNROLL_4
 #endif
 #if defined(_MSC_VER)
 #include <intrin.h>
@@ -484,42 +486,62 @@ ALWAYS_INLINE void expand_portable(u8 *to, u64 bits)
 /* Sweep the flips of a box: for each word of each row run `FULL`, which may write WORD_BYTES to `to`, even where that
  * goes past the box; where it would go past the end of the box's last row, run `EXACT` instead, which must not. Bit z
  * of `pixels` is column 64 k + z of the box. Flips are zero again afterwards. */
-#define SWEEP(WORD_BYTES, ROW_BYTES, FULL, EXACT)                                                  \
-    do {                                                                                           \
-        const Box box = grid->box;                                                                 \
-        const i64 words = grid->stride, row_bytes = (ROW_BYTES), spill = words * (WORD_BYTES)-row_bytes; \
-        u64 *above = scratch->above, *row = scratch->flips + box.y0 * words;                       \
-        i64 k, below = (box.y1 - box.y0 - 1) * out_stride;                                         \
-        memset(above, 0, (size_t)words * 8);                                                       \
-        for (; below >= 0; below -= out_stride, row += words, out += out_stride) {                 \
-            const i64 full = spill <= below ? words : words - 1;                                   \
-            for (k = 0; k < row_bytes; k += 64) PREFETCH_WRITE(out + ROWS_AHEAD * out_stride + k); \
-            for (k = 0; k < full; k++) {                                                           \
-                u8 *to = out + (WORD_BYTES)*k;                                                     \
-                const u64 pixels = above[k] ^= row[k];                                             \
-                row[k] = 0;                                                                        \
-                FULL;                                                                              \
-            }                                                                                      \
-            if (k < words) {                                                                       \
-                u8 *to = out + (WORD_BYTES)*k;                                                     \
-                const u64 pixels = above[k] ^= row[k];                                             \
-                row[k] = 0;                                                                        \
-                EXACT;                                                                             \
-            }                                                                                      \
-        }                                                                                          \
-        memset(row, 0, (size_t)words * 8);                                                         \
+#define SWEEP_ROWS(WORDS, WORD_BYTES, ROW_BYTES, FULL, EXACT)                                          \
+    do {                                                                                               \
+        const Box box = grid->box;                                                                     \
+        const i64 words = (WORDS), row_bytes = (ROW_BYTES), spill = words * (WORD_BYTES)-row_bytes;    \
+        u64 *row = scratch->flips + box.y0 * words;                                                    \
+        i64 k, below = (box.y1 - box.y0 - 1) * out_stride;                                             \
+        for (; below >= 0; below -= out_stride, row += words, out += out_stride) {                     \
+            for (k = 0; k < row_bytes; k += 64) PREFETCH_WRITE(out + ROWS_AHEAD * out_stride + k);     \
+            UNROLL_4 for (k = 0; k < words; k++)                                                       \
+            {                                                                                          \
+                u8 *to = out + (WORD_BYTES)*k;                                                         \
+                const u64 pixels = above[k] ^= row[k];                                                 \
+                row[k] = 0;                                                                            \
+                if (LIKELY(spill <= below || k + 1 < words)) {                                         \
+                    FULL;                                                                              \
+                } else {                                                                               \
+                    EXACT;                                                                             \
+                }                                                                                      \
+            }                                                                                          \
+        }                                                                                              \
+        memset(row, 0, (size_t)words * 8);                                                             \
+    } while (0)
+
+/* A narrow box is most often what there is: its row stays in registers. */
+#define SWEEP_NARROW(WORDS, WORD_BYTES, ROW_BYTES, FULL, EXACT)  \
+    do {                                                         \
+        u64 above[WORDS] = {0};                                  \
+        SWEEP_ROWS(WORDS, WORD_BYTES, ROW_BYTES, FULL, EXACT);   \
+    } while (0)
+
+#define SWEEP_WIDE(WORD_BYTES, ROW_BYTES, FULL, EXACT)                          \
+    do {                                                                        \
+        u64 *above = scratch->above;                                            \
+        memset(above, 0, (size_t)grid->stride * 8);                             \
+        SWEEP_ROWS(grid->stride, WORD_BYTES, ROW_BYTES, FULL, EXACT);           \
     } while (0)
 
 typedef void Emitter(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride);
 
 /* What a word writes past the box is zeros, where there are zeros already or where the next row is yet to be written.
  * So the very last words alone need care. */
-#define SWEEP_BYTES(FULL, EXPAND)                                  \
-    SWEEP(64, box.x1 - box.x0, FULL, {                             \
-        u8 last[64];                                               \
-        EXPAND(last, pixels);                                      \
-        memcpy(to, last, (size_t)(box.x1 - box.x0 - 64 * k));      \
-    })
+#define EXACT_BYTES(EXPAND)                                   \
+    do {                                                      \
+        u8 last[64];                                          \
+        EXPAND(last, pixels);                                 \
+        memcpy(to, last, (size_t)(row_bytes - 64 * k));       \
+    } while (0)
+/* Words without a pixel are passed over in wide boxes, where they are many, if zeros are there already. */
+#define SWEEP_BYTES(WIDE, EXPAND)                                                                              \
+    switch (grid->stride) {                                                                                    \
+    case 1: SWEEP_NARROW(1, 64, box.x1 - box.x0, EXPAND(to, pixels), EXACT_BYTES(EXPAND)); break;              \
+    case 2: SWEEP_NARROW(2, 64, box.x1 - box.x0, EXPAND(to, pixels), EXACT_BYTES(EXPAND)); break;              \
+    case 3: SWEEP_NARROW(3, 64, box.x1 - box.x0, EXPAND(to, pixels), EXACT_BYTES(EXPAND)); break;              \
+    case 4: SWEEP_NARROW(4, 64, box.x1 - box.x0, EXPAND(to, pixels), EXACT_BYTES(EXPAND)); break;              \
+    default: SWEEP_WIDE(64, box.x1 - box.x0, WIDE, EXACT_BYTES(EXPAND));                                       \
+    }
 
 static void emit_bytes_portable(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride)
 {
@@ -576,11 +598,11 @@ AVX512 static void emit_crop_avx512(const Grid *grid, Scratch *scratch, u8 *out,
 #define CHOOSE(NAME) NAME##_portable
 #endif
 
-#define SWEEP_BITS(ORDER)                                          \
-    SWEEP(8, (box.x1 - box.x0 + 7) / 8, store_le64(to, ORDER), {   \
-        u8 last[8];                                                \
-        store_le64(last, ORDER);                                   \
-        memcpy(to, last, (size_t)(row_bytes - 8 * k));             \
+#define SWEEP_BITS(ORDER)                                                  \
+    SWEEP_WIDE(8, (box.x1 - box.x0 + 7) / 8, store_le64(to, ORDER), {      \
+        u8 last[8];                                                        \
+        store_le64(last, ORDER);                                           \
+        memcpy(to, last, (size_t)(row_bytes - 8 * k));                     \
     })
 
 static void emit_bits_little(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride)
@@ -594,22 +616,22 @@ static void emit_bits_big(const Grid *grid, Scratch *scratch, u8 *out, i64 out_s
 }
 
 /* Labels go where bits are, span by span, and nowhere else. */
-#define PAINT(LABEL)                                                                        \
-    do {                                                                                    \
-        LABEL *labels = (LABEL *)(void *)to;                                                \
-        u64 rest = pixels;                                                                  \
-        while (rest) {                                                                      \
-            int begin = lowest_bit(rest), end;                                              \
-            rest |= ((u64)1 << begin) - 1;                                                  \
-            end = rest == ~(u64)0 ? 64 : lowest_bit(~rest);                                 \
-            rest = end == 64 ? 0 : rest & (~(u64)0 << end);                                 \
-            for (; begin < end; begin++) labels[begin] = (LABEL)label;                      \
-        }                                                                                   \
-    } while (0)
 #define EMIT_LABELS(LABEL, NAME)                                                                    \
+    ALWAYS_INLINE void NAME##_word(u8 *to, u64 pixels, LABEL label)                                 \
+    {                                                                                               \
+        LABEL *labels = (LABEL *)(void *)to;                                                        \
+        while (pixels) {                                                                            \
+            int begin = lowest_bit(pixels), end;                                                    \
+            pixels |= ((u64)1 << begin) - 1;                                                        \
+            end = pixels == ~(u64)0 ? 64 : lowest_bit(~pixels);                                     \
+            pixels = end == 64 ? 0 : pixels & (~(u64)0 << end);                                     \
+            for (; begin < end; begin++) labels[begin] = label;                                     \
+        }                                                                                           \
+    }                                                                                               \
     static void NAME(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride, u32 label)        \
     {                                                                                               \
-        SWEEP(64 * (i64)sizeof(LABEL), (box.x1 - box.x0) * (i64)sizeof(LABEL), PAINT(LABEL), PAINT(LABEL)); \
+        SWEEP_WIDE(64 * (i64)sizeof(LABEL), (box.x1 - box.x0) * (i64)sizeof(LABEL),                 \
+                   NAME##_word(to, pixels, (LABEL)label), NAME##_word(to, pixels, (LABEL)label));   \
     }
 EMIT_LABELS(u8, emit_labels8_portable)
 EMIT_LABELS(u16, emit_labels16_portable)
@@ -619,7 +641,7 @@ EMIT_LABELS(u32, emit_labels32_portable)
 AVX512 static void emit_labels8_avx512(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride, u32 label)
 {
     const __m512i v = _mm512_set1_epi8((char)label);
-    SWEEP(64, box.x1 - box.x0, if (pixels) _mm512_mask_storeu_epi8(to, pixels, v),
+    SWEEP_WIDE(64, box.x1 - box.x0, if (pixels) _mm512_mask_storeu_epi8(to, pixels, v),
           _mm512_mask_storeu_epi8(to, pixels, v));
 }
 #endif
@@ -636,32 +658,55 @@ static LabelEmitter *choose_labels(i64 label_bytes)
 
 /* ------------------------------------------------------------------ decoding all masks of a call */
 
+/* Zero what a plane's rectangle says, and the rectangle. */
+static void clear_plane(u8 *plane, i64 row_bytes, i64 *rect)
+{
+    const i64 count = rect[2] - rect[0];
+    u8 *row = plane + rect[1] * row_bytes + rect[0];
+    i64 y, k;
+    for (y = rect[1]; y < rect[3]; y++, row += row_bytes) {
+        for (k = 0; k < count; k += 64) PREFETCH_WRITE(row + ROWS_AHEAD * row_bytes + k);
+        memset(row, 0, (size_t)count);
+    }
+    memset(rect, 0, 4 * sizeof *rect);
+}
+
+/* `rects`, if not NULL, says what is to be cleared in each plane first, in bytes, and then what was written. */
 static void decode_planes(const Job *job, i64 height, i64 width, u8 *out, i64 *rects)
 {
     Emitter *emit = CHOOSE(emit_bytes);
+    const i64 plane_size = height * width;
     Scratch scratch = {0};
     Grid grid;
     i64 i;
     while ((i = take_mask(job)) < job->num_masks) {
+        u8 *plane = out + i * plane_size;
+        if (rects) clear_plane(plane, width, rects + 4 * i);
         job->status[i] = (u8)flip_mask(job, i, height, width, 1, &scratch, &grid);
         if (job->status[i] != GOOD || grid.box.x0 == grid.box.x1) continue;
         if (rects) memcpy(rects + 4 * i, &grid.box, sizeof grid.box);
-        emit(&grid, &scratch, out + (i * height + grid.box.y0) * width + grid.box.x0, width);
+        emit(&grid, &scratch, plane + grid.box.y0 * width + grid.box.x0, width);
     }
     release(&scratch);
 }
 
-static void decode_bits(const Job *job, i64 height, i64 width, u8 *out, int little)
+static void decode_bits(const Job *job, i64 height, i64 width, u8 *out, i64 *rects, int little)
 {
     Emitter *emit = little ? emit_bits_little : emit_bits_big;
-    const i64 row_bytes = (width + 7) / 8;
+    const i64 row_bytes = (width + 7) / 8, plane_size = height * row_bytes;
     Scratch scratch = {0};
     Grid grid;
     i64 i;
     while ((i = take_mask(job)) < job->num_masks) {
+        u8 *plane = out + i * plane_size;
+        Box *box = &grid.box;
+        if (rects) clear_plane(plane, row_bytes, rects + 4 * i);
         job->status[i] = (u8)flip_mask(job, i, height, width, 8, &scratch, &grid);
-        if (job->status[i] != GOOD || grid.box.x0 == grid.box.x1) continue;
-        emit(&grid, &scratch, out + (i * height + grid.box.y0) * row_bytes + grid.box.x0 / 8, row_bytes);
+        if (job->status[i] != GOOD || box->x0 == box->x1) continue;
+        emit(&grid, &scratch, plane + box->y0 * row_bytes + box->x0 / 8, row_bytes);
+        box->x0 /= 8;
+        box->x1 = (box->x1 + 7) / 8;
+        if (rects) memcpy(rects + 4 * i, box, sizeof *box);
     }
     release(&scratch);
 }
@@ -702,27 +747,6 @@ static void decode_crops(const Job *job, u8 *out, const i64 *crop_offsets)
             memset(scratch.flips, 0, scratch.flips_size * 8);
     }
     release(&scratch);
-}
-
-static void clear_planes(u8 *out, i64 num_planes, i64 height, i64 width, const i64 *rects, i64 *next)
-{
-    Job job = {0};
-    i64 i;
-    job.next = next;
-    while ((i = take_mask(&job)) < num_planes) {
-        const i64 *rect = rects + 4 * i;
-        const i64 count = rect[2] - rect[0];
-        u8 *row = out + (i * height + rect[1]) * width + rect[0], *end = out + (i * height + rect[3]) * width + rect[0];
-        i64 k;
-        if (count == width) {
-            memset(row, 0, (size_t)(end - row));
-            continue;
-        }
-        for (; row < end; row += width) {
-            for (k = 0; k < count; k += 64) PREFETCH_WRITE(row + ROWS_AHEAD * width + k);
-            memset(row, 0, (size_t)count);
-        }
-    }
 }
 
 /* ------------------------------------------------------------------ area average */
@@ -897,107 +921,138 @@ static void find_points(const Job *job, const i64 *points, i64 num_points, u8 *i
 
 /* ------------------------------------------------------------------ intersections */
 
-/* One mask as column-major bits with the foreground counted before each word: any prefix's area in one look. */
+/* A list of masks, parsed. An edge is where a run ends, column in the upper half, row in the lower: they sort as
+ * positions do. */
+typedef struct {
+    u32 *edges;
+    i64 *first_run;
+    Box *boxes;
+} Parsed;
+
+static int parse_list(const Job *job, Parsed *parsed, i64 *areas)
+{
+    const size_t n = (size_t)job->num_masks;
+    const size_t characters = (size_t)(job->offsets[n] - job->offsets[0]);
+    i64 i, j;
+    parsed->edges = malloc((characters + 1) * sizeof(u32));
+    parsed->first_run = malloc((n + 1) * sizeof(i64));
+    parsed->boxes = malloc((n + 1) * sizeof(Box));
+    if (!parsed->edges || !parsed->first_run || !parsed->boxes) return NO_MEMORY;
+    parse_masks(job, parsed->edges, parsed->first_run);
+    for (i = 0; i < job->num_masks; i++) {
+        u32 *ends = parsed->edges + parsed->first_run[i];
+        const i64 num_runs = job->status[i] == GOOD ? parsed->first_run[i + 1] - parsed->first_run[i] : 0;
+        const i64 height = job->sizes[2 * i];
+        const Divider by = make_divider(height);
+        if (job->status[i] != GOOD) return job->status[i];
+        areas[i] = measure(ends, num_runs, height, parsed->boxes + i);
+        for (j = 0; j < num_runs; j++) {
+            const i64 column = divide(ends[j], by);
+            ends[j] = (u32)(column << 16 | (ends[j] - column * height));
+        }
+    }
+    return GOOD;
+}
+
+static void release_list(Parsed *parsed)
+{
+    free(parsed->edges);
+    free(parsed->first_run);
+    free(parsed->boxes);
+}
+
+/* The pixels of a mask's box as column-major bits, with the foreground counted before each word: one look gives the
+ * area before any place. */
 typedef struct {
     u64 bits;
     u64 before;
 } Rank;
 
-ALWAYS_INLINE i64 area_before(const Rank *ranks, i64 begin, i64 position)
+/* Which bit of the box comes first at or after an edge, from its left side's top to its right side's. */
+ALWAYS_INLINE i64 place_in_box(u32 edge, const Box *box)
 {
-    const Rank *rank = ranks + ((position - begin) >> 6);
-    return (i64)rank->before + count_bits(rank->bits & (((u64)1 << ((position - begin) & 63)) - 1));
+    const i64 height = box->y1 - box->y0;
+    i64 row = (i64)(edge & 0xffff) - box->y0;
+    row = row < 0 ? 0 : row;
+    row = row > height ? height : row;
+    return ((i64)(edge >> 16) - box->x0) * height + row;
 }
 
-static void fill_ranks(Rank *ranks, i64 num_words, i64 begin, const u32 *ends, i64 num_runs)
-{
-    u64 before = 0;
-    i64 i;
-    memset(ranks, 0, (size_t)num_words * sizeof *ranks);
-    for (i = 1; i < num_runs; i += 2) {
-        i64 at = ends[i - 1] - begin, stop = ends[i] - begin;
-        if (at == stop) continue;
-        for (; (at >> 6) < (stop >> 6); at = (at | 63) + 1) ranks[at >> 6].bits |= ~(u64)0 << (at & 63);
-        if (at < stop) ranks[at >> 6].bits |= (((u64)1 << (stop - at)) - 1) << (at & 63);
+#define RANKS(TARGET, SUFFIX, COUNT)                                                                                    \
+    TARGET static void fill_ranks##SUFFIX(Rank *ranks, i64 num_words, const Box *box, const u32 *edges, i64 num_runs) \
+    {                                                                                                           \
+        u64 before = 0;                                                                                         \
+        i64 i;                                                                                                  \
+        memset(ranks, 0, (size_t)num_words * sizeof *ranks);                                                    \
+        for (i = 1; i < num_runs; i += 2) {                                                                     \
+            i64 at, stop;                                                                                       \
+            if (edges[i - 1] == edges[i]) continue; /* it may lie outside of the box */                         \
+            at = place_in_box(edges[i - 1], box);                                                               \
+            stop = place_in_box(edges[i], box);                                                                 \
+            for (; (at >> 6) < (stop >> 6); at = (at | 63) + 1) ranks[at >> 6].bits |= ~(u64)0 << (at & 63);    \
+            ranks[at >> 6].bits |= (((u64)1 << (stop - at)) - 1) << (at & 63);                                  \
+        }                                                                                                       \
+        for (i = 0; i < num_words; i++) {                                                                       \
+            ranks[i].before = before;                                                                           \
+            before += (u64)COUNT(ranks[i].bits);                                                                \
+        }                                                                                                       \
+    }                                                                                                           \
+    TARGET static i64 shared_area##SUFFIX(const Rank *ranks, const Box *box, const u32 *edges, i64 num_runs)           \
+    {                                                                                                           \
+        const u32 left = (u32)box->x0 << 16, right = (u32)box->x1 << 16;                                        \
+        i64 shared = 0, i = runs_before(edges, num_runs, left) | 1;                                             \
+        for (; i < num_runs && edges[i - 1] < right; i += 2) {                                                  \
+            const i64 start = place_in_box(edges[i - 1] < left ? left : edges[i - 1], box);                     \
+            const i64 stop = place_in_box(edges[i] > right ? right : edges[i], box);                            \
+            const Rank *first = ranks + (start >> 6), *last = ranks + (stop >> 6);                              \
+            shared += (i64)(last->before - first->before);                                                      \
+            shared += COUNT(last->bits & (((u64)1 << (stop & 63)) - 1));                                        \
+            shared -= COUNT(first->bits & (((u64)1 << (start & 63)) - 1));                                      \
+        }                                                                                                       \
+        return shared;                                                                                          \
     }
-    for (i = 0; i < num_words; i++) {
-        ranks[i].before = before;
-        before += (u64)count_bits(ranks[i].bits);
-    }
-}
+RANKS(, _portable, count_bits)
+#if X86_TARGETS
+RANKS(__attribute__((target("popcnt,bmi,bmi2"))), _popcnt, (i64)__builtin_popcountll)
+#define CHOOSE_RANKS(NAME) (simd_level >= 1 ? NAME##_popcnt : NAME##_portable)
+#else
+#define CHOOSE_RANKS(NAME) NAME##_portable
+#endif
 
-/* Foreground of runs [ends[i - 1], ends[i]) that lies in the ranked mask, which spans positions [begin, end). */
-static i64 shared_area(const Rank *ranks, i64 begin, i64 end, const u32 *ends, i64 num_runs)
-{
-    i64 shared = 0, i = runs_before(ends, num_runs, (u32)begin) | 1;
-    for (; i < num_runs && ends[i - 1] < end; i += 2) {
-        i64 start = ends[i - 1] > begin ? ends[i - 1] : begin, stop = ends[i] < end ? ends[i] : end;
-        shared += area_before(ranks, begin, stop) - area_before(ranks, begin, start);
-    }
-    return shared;
-}
-
-/* A list of masks, parsed, with their boxes. */
-typedef struct {
-    u32 *ends;
-    i64 *first_run;
-    Box *boxes;
-} Parsed;
-
-static int parse_list(const Job *job, Parsed *parsed)
-{
-    const size_t n = (size_t)job->num_masks;
-    const size_t characters = (size_t)(job->offsets[n] - job->offsets[0]);
-    i64 i;
-    parsed->ends = malloc((characters + 1) * sizeof(u32));
-    parsed->first_run = malloc((n + 1) * sizeof(i64));
-    parsed->boxes = malloc((n + 1) * sizeof(Box));
-    if (!parsed->ends || !parsed->first_run || !parsed->boxes) return NO_MEMORY;
-    memset(job->status, GOOD, n);
-    parse_masks(job, parsed->ends, parsed->first_run);
-    for (i = 0; i < job->num_masks; i++) {
-        if (job->status[i] != GOOD) return MALFORMED;
-        measure(parsed->ends + parsed->first_run[i], parsed->first_run[i + 1] - parsed->first_run[i], job->sizes[2 * i],
-                parsed->boxes + i);
-    }
-    return GOOD;
-}
-
-static int intersect_lists(const Parsed *a, i64 n, const Parsed *b, i64 m, i64 height, i64 *shared)
+/* A list compared with itself is compared half. */
+static int intersect_lists(const Parsed *a, i64 n, const Parsed *b, i64 m, i64 *shared)
 {
     Rank *ranks = NULL;
     size_t size = 0;
     i64 i, j;
     for (i = 0; i < n; i++) {
-        const Box box = a->boxes[i];
-        const i64 begin = box.x0 * height, end = box.x1 * height, num_words = (end - begin) / 64 + 1;
-        if (begin == end) continue;
+        const Box *box = a->boxes + i;
+        const i64 num_words = (box->x1 - box->x0) * (box->y1 - box->y0) / 64 + 1;
+        if (box->x0 == box->x1) continue;
         if (!reserve(&ranks, &size, (size_t)num_words, sizeof *ranks, 0)) return NO_MEMORY;
-        fill_ranks(ranks, num_words, begin, a->ends + a->first_run[i], a->first_run[i + 1] - a->first_run[i]);
-        for (j = 0; j < m; j++) {
-            const Box other = b->boxes[j];
-            if (other.x0 >= box.x1 || box.x0 >= other.x1 || other.y0 >= box.y1 || box.y0 >= other.y1) continue;
-            shared[i * m + j] = shared_area(ranks, begin, end, b->ends + b->first_run[j],
-                                            b->first_run[j + 1] - b->first_run[j]);
+        CHOOSE_RANKS(fill_ranks)(ranks, num_words, box, a->edges + a->first_run[i], a->first_run[i + 1] - a->first_run[i]);
+        for (j = a == b ? i : 0; j < m; j++) {
+            const Box *other = b->boxes + j;
+            if (other->x0 >= box->x1 || box->x0 >= other->x1 || other->y0 >= box->y1 || box->y0 >= other->y1) continue;
+            shared[i * m + j] = CHOOSE_RANKS(shared_area)(ranks, box, b->edges + b->first_run[j],
+                                                          b->first_run[j + 1] - b->first_run[j]);
+            if (a == b) shared[j * m + i] = shared[i * m + j];
         }
     }
     free(ranks);
     return GOOD;
 }
 
-static int intersect(const Job *first, const Job *second, i64 *shared)
+/* Areas and shared pixels of two lists; `second` is NULL for one list with itself. */
+static int intersect(const Job *first, const Job *second, i64 *first_areas, i64 *second_areas, i64 *shared)
 {
     Parsed a = {0}, b = {0};
-    int status = parse_list(first, &a);
-    if (status == GOOD) status = parse_list(second, &b);
-    if (status == GOOD && first->num_masks)
-        status = intersect_lists(&a, first->num_masks, &b, second->num_masks, first->sizes[0], shared);
-    free(a.ends);
-    free(a.first_run);
-    free(a.boxes);
-    free(b.ends);
-    free(b.first_run);
-    free(b.boxes);
+    int status = parse_list(first, &a, first_areas);
+    if (status == GOOD && second) status = parse_list(second, &b, second_areas);
+    if (status == GOOD)
+        status = intersect_lists(&a, first->num_masks, second ? &b : &a, (second ? second : first)->num_masks, shared);
+    release_list(&a);
+    release_list(&b);
     return status;
 }
 
@@ -1157,8 +1212,10 @@ static void choose_simd(int limit)
     simd_level = 0;
 #if X86_TARGETS
     __builtin_cpu_init();
-    if (limit >= 1 && __builtin_cpu_supports("avx2")) simd_level = 1;
-    if (limit >= 2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("avx512bw")) simd_level = 2;
+    if (limit >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+        __builtin_cpu_supports("popcnt"))
+        simd_level = 1;
+    if (limit >= 2 && simd_level == 1 && __builtin_cpu_supports("avx512bw")) simd_level = 2;
 #else
     (void)limit;
 #endif
@@ -1229,25 +1286,17 @@ static PyObject *py_planes(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-static PyObject *py_clear(PyObject *self, PyObject *args)
-{
-    long long out, num_planes, height, width, rects, next;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "LLLLLL", &out, &num_planes, &height, &width, &rects, &next)) return NULL;
-    WITHOUT_GIL(clear_planes(AT(u8, out), num_planes, height, width, AT(const i64, rects), AT(i64, next)));
-    Py_RETURN_NONE;
-}
-
 static PyObject *py_bits(PyObject *self, PyObject *args)
 {
     RawJob raw;
-    long long height, width, out;
+    long long height, width, out, rects;
     int little;
     Job job;
     (void)self;
-    if (!PyArg_ParseTuple(args, JOB_FORMAT "LLLp", JOB_FIELDS(raw), &height, &width, &out, &little)) return NULL;
+    if (!PyArg_ParseTuple(args, JOB_FORMAT "LLLLp", JOB_FIELDS(raw), &height, &width, &out, &rects, &little))
+        return NULL;
     job = make_job(&raw);
-    WITHOUT_GIL(decode_bits(&job, height, width, AT(u8, out), little));
+    WITHOUT_GIL(decode_bits(&job, height, width, AT(u8, out), AT(i64, rects), little));
     Py_RETURN_NONE;
 }
 
@@ -1305,15 +1354,16 @@ static PyObject *py_points(PyObject *self, PyObject *args)
 static PyObject *py_intersect(PyObject *self, PyObject *args)
 {
     RawJob raw_first, raw_second;
-    long long shared;
+    long long first_areas, second_areas, shared;
     Job first, second;
     int status;
     (void)self;
-    if (!PyArg_ParseTuple(args, JOB_FORMAT JOB_FORMAT "L", JOB_FIELDS(raw_first), JOB_FIELDS(raw_second), &shared))
+    if (!PyArg_ParseTuple(args, JOB_FORMAT JOB_FORMAT "LLL", JOB_FIELDS(raw_first), JOB_FIELDS(raw_second),
+                          &first_areas, &second_areas, &shared))
         return NULL;
     first = make_job(&raw_first);
     second = make_job(&raw_second);
-    WITHOUT_GIL(status = intersect(&first, &second, AT(i64, shared)));
+    WITHOUT_GIL(status = intersect(&first, raw_second.status ? &second : NULL, AT(i64, first_areas), AT(i64, second_areas), AT(i64, shared)));
     return status == NO_MEMORY ? PyErr_NoMemory() : PyLong_FromLong(status);
 }
 
@@ -1345,7 +1395,6 @@ static PyMethodDef methods[] = {
     {"measure", py_measure, METH_VARARGS, NULL},
     {"parse", py_parse, METH_VARARGS, NULL},
     {"planes", py_planes, METH_VARARGS, NULL},
-    {"clear", py_clear, METH_VARARGS, NULL},
     {"bits", py_bits, METH_VARARGS, NULL},
     {"labels", py_labels, METH_VARARGS, NULL},
     {"crops", py_crops, METH_VARARGS, NULL},

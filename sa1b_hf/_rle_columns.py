@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ._rle_input import Packed, refuse
+from ._rle_packed import Packed, refuse
 from ._rle_text import compress
 
 __all__ = ["pack_column"]
@@ -49,7 +49,8 @@ def pack_column(column: Any) -> Packed:
 
 def _structs(column: Any) -> Any:
     if isinstance(column, pa.Scalar):
-        column = column.values if hasattr(column, "values") and column.is_valid else pa.array([column])
+        is_list = isinstance(column, (pa.ListScalar, pa.LargeListScalar)) and column.is_valid
+        column = column.values if is_list else pa.array([column.as_py()], column.type)
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # what old versions give for no chunks at all

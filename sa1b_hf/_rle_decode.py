@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _rle_kernels as backend
-from ._rle_input import MAX_SIDE, Packed, Segmentations, is_single, pack
+from ._rle_input import MAX_SIDE, Segmentations, is_single, pack
 from ._rle_output import Crops, MaskBuffer, checked_out, zeros
+from ._rle_packed import Packed
 from .errors import ConfigError
 
 __all__ = ["bits", "crops", "decode", "label_map"]
@@ -79,6 +80,7 @@ def bits(
     size: tuple[int, int] | None = None,
     *,
     bitorder: Literal["big", "little"] = "big",
+    out: MaskBuffer | None = None,
     threads: int = 1,
 ) -> NDArray[np.uint8]:
     """Decode masks to eight pixels a byte, as ``np.packbits(decode(...), axis=-1, bitorder=bitorder)`` would.
@@ -89,6 +91,8 @@ def bits(
         As for `decode`.
     bitorder
         Whether the leftmost of eight pixels is the highest (``"big"``) or the lowest bit.
+    out
+        A buffer to use again; see `MaskBuffer`.
 
     Returns
     -------
@@ -105,8 +109,12 @@ def bits(
         raise ConfigError(f"bitorder: expected 'big' or 'little', found {bitorder!r}")
     packed = pack(segmentations)
     height, width = _target(packed, size)
-    result = zeros((len(packed), height, (width + 7) // 8), np.uint8)
-    backend.kernels.pack_bits(packed, result, width, little=bitorder == "little", threads=_threads(threads))
+    shape = (len(packed), height, (width + 7) // 8)
+    result, rects = (zeros(shape, np.uint8), None) if out is None else out.planes(shape)
+    little = bitorder == "little"
+    backend.kernels.pack_bits(packed, result, width, rects, little=little, threads=_threads(threads))
+    if out is not None:
+        result.flags.writeable = out.writeable
     return result[0] if is_single(segmentations) else result
 
 
@@ -219,8 +227,8 @@ def _label_dtype(num_labels: int) -> DTypeLike:
 def _decode_nearest(packed: Packed, shape: tuple[int, int, int], dtype: Any, out: Any, threads: int) -> NDArray[Any]:
     kind = _mask_dtype(np.uint8 if dtype is None else dtype)
     if isinstance(out, MaskBuffer):
-        planes, rects = out.planes(shape, _threads(threads))
-        backend.kernels.fill(packed, planes, rects, threads)
+        planes, rects = out.planes(shape)
+        backend.kernels.fill(packed, planes, rects, _threads(threads))
         planes.flags.writeable = out.writeable
         return planes.view(kind)
     planes = zeros(shape, kind) if out is None else checked_out(out, shape, kind)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ._rle_encode import merge
-from ._rle_input import MAX_PIXELS, MAX_SIDE, refuse
+from ._rle_input import MAX_PIXELS, MAX_SIDE
+from ._rle_packed import refuse
 from .errors import RLEError
 
 __all__ = ["fix"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Grid", "coverage", "nearest", "toggle"]
+__all__ = ["Grid", "coverage", "fill_box", "nearest"]
 
 _Ints = NDArray[np.int64]
 
@@ -65,10 +65,11 @@ def nearest(source: int, target: int) -> _Ints:
     return np.asarray(np.minimum(np.floor(np.arange(target) * scale).astype(np.int64), source - 1))
 
 
-def toggle(grid: Grid) -> NDArray[np.uint8]:
-    """Give the flips inside the grid's box, shape (y1 - y0 + 1, x1 - x0); the last row is to be ignored."""
+def fill_box(grid: Grid) -> NDArray[np.uint8]:
+    """Give the pixels inside the grid's box, shape (y1 - y0, x1 - x0), 0 and 1."""
     x0, y0, x1, y1 = grid.box
-    flips = np.zeros((y1 - y0 + 1, x1 - x0), np.uint8)
+    stride = -(-(x1 - x0) // 8) * 8
+    flips = np.zeros((y1 - y0 + 1, stride), np.uint8)
     start_column, start_row = np.divmod(grid.start, grid.height)
     stop_column, stop_row = np.divmod(grid.stop, grid.height)
     for column, row in ((start_column, start_row), (stop_column, stop_row)):
@@ -79,11 +80,14 @@ def toggle(grid: Grid) -> NDArray[np.uint8]:
             at_row = np.repeat(at_row, count)
         # What leaves the box through its bottom or right side ends there anyway.
         inside = (at_row >= y0) & (at_row <= y1) & (at_column < x1)
-        flat = (at_row - y0) * (x1 - x0) + at_column - x0
+        flat = (at_row - y0) * stride + at_column - x0
         np.bitwise_xor.at(flips.reshape(-1), flat[inside], 1)
     if (stop_column > start_column).any() and y0 == 0:
-        flips[0] ^= _continued(grid, start_column, stop_column)
-    return flips
+        flips[0, : x1 - x0] ^= _continued(grid, start_column, stop_column)
+    # Eight pixels at a time: many times faster than one.
+    eights = flips.view(np.uint64)
+    np.bitwise_xor.accumulate(eights, axis=0, out=eights)
+    return flips[:-1, : x1 - x0]
 
 
 def coverage(ends: _Ints, height: int, width: int, target: tuple[int, ...]) -> _Ints:

@@ -117,16 +117,15 @@ def iou(first: Segmentations, second: Segmentations, iscrowd: ArrayLike | None =
         ``iscrowd`` has another length than ``second``.
 
     """
-    one, two = pack(first), pack(second)
+    one = pack(first)
+    two = one if second is first else pack(second)
     size = one.common_size("bring them to one size first")
     if len(one) and len(two) and two.common_size("bring them to one size first") != size:
         two.fail(0, "mixed_sizes", f"size: expected {list(size)} as in the first list, found {two.sizes[0].tolist()}")
     crowd = np.zeros(len(two), bool) if iscrowd is None else np.asarray(iscrowd).astype(bool)
     if crowd.shape != (len(two),):
         raise ConfigError(f"iscrowd: expected shape ({len(two)},), found {crowd.shape}")
-    area_one, _ = backend.kernels.stats(one)
-    area_two, _ = backend.kernels.stats(two)
-    shared = backend.kernels.intersections(one, two)
+    area_one, area_two, shared = backend.kernels.intersections(one, two)
     united = area_one[:, None] + np.where(crowd, 0, area_two[None, :] - shared)
     return np.asarray(np.divide(shared, united, out=np.zeros(shared.shape), where=united > 0))
 
@@ -158,7 +157,7 @@ def point(segmentations: Segmentations, points_xy: ArrayLike) -> NDArray[np.bool
     shape = points.shape
     if shape[-1:] != (2,) or points.ndim > 2 or not np.isfinite(points).all():  # noqa: PLR2004 (x and y)
         raise ConfigError(f"points_xy: expected finite numbers of shape (P, 2) or (2,), found shape {shape}")
-    pixels = np.floor(np.clip(points, -1, MAX_SIDE + 1)).astype(np.int64).reshape(-1, 2)
+    pixels = np.ascontiguousarray(np.floor(np.clip(points, -1, MAX_SIDE + 1)).astype(np.int64).reshape(-1, 2))
     inside: NDArray[np.bool_] = backend.kernels.contains(pack(segmentations), pixels)
     if len(shape) == 1:
         inside = inside[:, 0]

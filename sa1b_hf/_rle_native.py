@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _rle
-from ._rle_input import Packed
+from ._rle_packed import Packed
 from ._rle_threads import run_together
 
-__all__ = ["clear", "contains", "cut", "encode", "fill", "intersections", "pack_bits", "paint", "runs", "soft", "stats"]
+__all__ = ["contains", "cut", "encode", "fill", "intersections", "pack_bits", "paint", "runs", "soft", "stats"]
+
+_NO_JOB = (0,) * 6
 
 
 class _Job:
@@ -35,8 +37,7 @@ class _Job:
         self.arguments = (
             *(_address(array) for array in (text, offsets, sizes)),
             num_masks,
-            _address(self.status),
-            _address(following),
+            *(_address(array) for array in (self.status, following)),
         )
 
     def run(self, kernel: Any, *arguments: int, threads: int = 1) -> None:
@@ -74,15 +75,6 @@ def fill(packed: Packed, out: NDArray[np.uint8], rects: NDArray[np.int64] | None
     _Job(packed).run(_rle.planes, *out.shape[1:], _address(out), noted, threads=threads)
 
 
-def clear(out: NDArray[np.uint8], rects: NDArray[np.int64], threads: int = 1) -> None:
-    """See `_rle_numpy.clear`."""
-    _checked(out, np.uint8, (len(rects), *out.shape[1:]), written=True)
-    _checked(rects, np.int64, (len(out), 4))
-    following = np.zeros(1, np.int64)
-    arguments = (_address(out), *out.shape, _address(rects), _address(following))
-    run_together(_rle.clear, arguments, min(threads, len(out)))
-
-
 def soft(packed: Packed, out: NDArray[np.float32] | NDArray[np.uint8], threads: int = 1) -> None:
     """See `_rle_numpy.soft`."""
     as_float = out.dtype == np.float32
@@ -90,11 +82,20 @@ def soft(packed: Packed, out: NDArray[np.float32] | NDArray[np.uint8], threads: 
     _Job(packed).run(_rle.average, *out.shape[1:], _address(out), as_float, threads=threads)
 
 
-def pack_bits(packed: Packed, out: NDArray[np.uint8], width: int, *, little: bool, threads: int = 1) -> None:
+def pack_bits(
+    packed: Packed,
+    out: NDArray[np.uint8],
+    width: int,
+    rects: NDArray[np.int64] | None = None,
+    *,
+    little: bool,
+    threads: int = 1,
+) -> None:
     """See `_rle_numpy.pack_bits`."""
     height = out.shape[1]
     _checked(out, np.uint8, (len(packed), height, (width + 7) // 8), written=True)
-    _Job(packed).run(_rle.bits, height, width, _address(out), little, threads=threads)
+    noted = 0 if rects is None else _address(_checked(rects, np.int64, (len(packed), 4), written=True))
+    _Job(packed).run(_rle.bits, height, width, _address(out), noted, little, threads=threads)
 
 
 def paint(packed: Packed, order: NDArray[np.int64], out: NDArray[np.unsignedinteger]) -> None:
@@ -121,14 +122,16 @@ def contains(packed: Packed, points: NDArray[np.int64]) -> NDArray[np.bool_]:
     return inside
 
 
-def intersections(first: Packed, second: Packed) -> NDArray[np.int64]:
+def intersections(first: Packed, second: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """See `_rle_numpy.intersections`."""
+    jobs = [_Job(first)] if second is first else [_Job(first), _Job(second)]
+    areas = [np.zeros(len(job.packed), np.int64) for job in jobs]
     shared = np.zeros((len(first), len(second)), np.int64)
-    jobs = _Job(first), _Job(second)
-    _rle.intersect(*jobs[0].arguments, *jobs[1].arguments, _address(shared))
+    other = jobs[-1].arguments if len(jobs) > 1 else _NO_JOB
+    _rle.intersect(*jobs[0].arguments, *other, _address(areas[0]), _address(areas[-1]), _address(shared))
     for job in jobs:
         job.check()
-    return shared
+    return areas[0], areas[-1], shared
 
 
 def encode(masks: NDArray[np.uint8]) -> list[bytes]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ._rle_grid import Grid, coverage, toggle
-from ._rle_input import Packed
+from ._rle_grid import Grid, coverage, fill_box
+from ._rle_packed import Packed
 from ._rle_text import MAX_DIGITS, compress
 
 __all__ = ["clear", "contains", "cut", "encode", "fill", "intersections", "pack_bits", "paint", "runs", "soft", "stats"]
@@ -40,22 +40,29 @@ def runs(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def fill(packed: Packed, out: NDArray[np.uint8], rects: NDArray[np.int64] | None = None, threads: int = 1) -> None:
-    """Decode by nearest neighbour into ``out``, zeroed, shape (n, H, W); ``rects`` gets what is to be cleared."""
+    """Decode by nearest neighbour into ``out``, shape (n, H, W), zeroed but for the planes' ``rects``, if given.
+
+    These are shape (n, 4), [x0, y0, x1, y1) in bytes of a row and rows: what a call before wrote, which is cleared; and
+    they become what this call wrote.
+    """
     del threads
-    for index, ends in list(_iter_ends(packed)):
+    masks = list(_iter_ends(packed))
+    if rects is not None:
+        clear(out, rects)
+    for index, ends in masks:
         grid = Grid.of_mask(ends, packed.sizes[index], out.shape[1:])
         if grid is not None:
             x0, y0, x1, y1 = grid.box
             if rects is not None:
                 rects[index] = grid.box
-            np.bitwise_xor.accumulate(toggle(grid)[:-1], axis=0, out=out[index, y0:y1, x0:x1])
+            out[index, y0:y1, x0:x1] = fill_box(grid)
 
 
-def clear(out: NDArray[np.uint8], rects: NDArray[np.int64], threads: int = 1) -> None:
-    """Zero the rectangles [x0, y0, x1, y1) of the planes of ``out``."""
-    del threads
+def clear(out: NDArray[np.uint8], rects: NDArray[np.int64]) -> None:
+    """Zero the rectangles [x0, y0, x1, y1) of the planes of ``out``, and the rectangles."""
     for plane, (x0, y0, x1, y1) in zip(out, rects, strict=True):
         plane[y0:y1, x0:x1] = 0
+    rects[:] = 0
 
 
 def soft(packed: Packed, out: NDArray[np.float32] | NDArray[np.uint8], threads: int = 1) -> None:
@@ -71,18 +78,32 @@ def soft(packed: Packed, out: NDArray[np.float32] | NDArray[np.uint8], threads: 
             out[index] = covered * (1.0 / (height * width))
 
 
-def pack_bits(packed: Packed, out: NDArray[np.uint8], width: int, *, little: bool, threads: int = 1) -> None:
-    """Decode by nearest neighbour to ``width`` pixels, eight to a byte, into ``out``, zeroed, (n, H, bytes)."""
+def pack_bits(
+    packed: Packed,
+    out: NDArray[np.uint8],
+    width: int,
+    rects: NDArray[np.int64] | None = None,
+    *,
+    little: bool,
+    threads: int = 1,
+) -> None:
+    """Decode to ``width`` pixels, eight to a byte, into ``out``, shape (n, H, bytes); ``rects`` as for `fill`."""
     del threads
     order = "little" if little else "big"
-    for index, ends in list(_iter_ends(packed)):
+    masks = list(_iter_ends(packed))
+    if rects is not None:
+        clear(out, rects)
+    for index, ends in masks:
         grid = Grid.of_mask(ends, packed.sizes[index], (out.shape[1], width))
         if grid is not None:
             x0, y0, x1, y1 = grid.box
             rows = np.zeros((y1 - y0, x1 - (x0 & ~7)), np.uint8)
-            np.bitwise_xor.accumulate(toggle(grid)[:-1], axis=0, out=rows[:, x0 & 7 :])
+            rows[:, x0 & 7 :] = fill_box(grid)
             packed_rows = np.packbits(rows, axis=1, bitorder=order)  # type: ignore[call-overload]
-            out[index, y0:y1, x0 >> 3 : (x0 >> 3) + packed_rows.shape[1]] = packed_rows
+            left, right = x0 >> 3, (x0 >> 3) + packed_rows.shape[1]
+            out[index, y0:y1, left:right] = packed_rows
+            if rects is not None:
+                rects[index] = left, y0, right, y1
 
 
 def paint(packed: Packed, order: NDArray[np.int64], out: NDArray[np.unsignedinteger]) -> None:
@@ -92,8 +113,7 @@ def paint(packed: Packed, order: NDArray[np.int64], out: NDArray[np.unsignedinte
         grid = Grid.of_mask(ends_of[index], packed.sizes[index], out.shape)
         if grid is not None:
             x0, y0, x1, y1 = grid.box
-            inside = np.bitwise_xor.accumulate(toggle(grid)[:-1], axis=0).view(bool)
-            out[y0:y1, x0:x1][inside] = index + 1
+            out[y0:y1, x0:x1][fill_box(grid).view(bool)] = index + 1
 
 
 def cut(packed: Packed, boxes: NDArray[np.int64], offsets: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
@@ -103,7 +123,7 @@ def cut(packed: Packed, boxes: NDArray[np.int64], offsets: NDArray[np.int64], ou
         if grid is not None:
             x0, y0, x1, y1 = boxes[index]
             crop = out[offsets[index] : offsets[index + 1]].reshape(y1 - y0, x1 - x0)
-            np.bitwise_xor.accumulate(toggle(grid)[:-1], axis=0, out=crop)
+            crop[...] = fill_box(grid)
 
 
 def contains(packed: Packed, points: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -118,9 +138,11 @@ def contains(packed: Packed, points: NDArray[np.int64]) -> NDArray[np.bool_]:
     return inside
 
 
-def intersections(first: Packed, second: Packed) -> NDArray[np.int64]:
-    """Pixels that mask i of ``first`` and mask j of ``second`` share, shape (n, m); all masks of one size."""
+def intersections(first: Packed, second: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Areas (n,) and (m,), and the pixels that masks i and j share, shape (n, m); all masks of one size."""
     shared = np.zeros((len(first), len(second)), np.int64)
+    first_areas, _ = stats(first)
+    second_areas, _ = stats(second)
     ends, starts = runs(second)
     mask_of_run = np.repeat(np.arange(len(second)), np.diff(starts))
     foreground = np.flatnonzero((np.arange(len(ends)) - starts[mask_of_run]) & 1)
@@ -128,7 +150,7 @@ def intersections(first: Packed, second: Packed) -> NDArray[np.int64]:
     for index, mask_ends in _iter_ends(first):
         covered = _prefix_area(mask_ends, stop) - _prefix_area(mask_ends, start)
         shared[index] = np.bincount(mask_of_run[foreground], covered, len(second)).astype(np.int64)
-    return shared
+    return first_areas, second_areas, shared
 
 
 def encode(masks: NDArray[np.uint8]) -> list[bytes]:

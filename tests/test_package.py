@@ -1,0 +1,201 @@
+"""The package as a whole: fast to import, nothing heavy, public names locked, demo and report as promised."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import sa1b_hf
+from sa1b_hf.reports import BrokenShard, PassReport
+
+REPOSITORY = Path(__file__).parent.parent
+PACKAGE = REPOSITORY / "sa1b_hf"
+
+# One image travels down this list; a module imports only from above (private parts belong to the module named after).
+ORDER = [
+    "errors",
+    "features",
+    "_shard_table",
+    "catalog",
+    "_urls",
+    "links",
+    "_resume",
+    "_http",
+    "_filesystem",
+    "transport",
+    "inflate",
+    "source",
+    "tar",
+    "reports",
+    "faults",
+    "scratch",
+    "pairing",
+    "_json_tree",
+    "_document",
+    "_json_arrow",
+    "_json_columns",
+    "annotations",
+    "jpeg",
+    "_columns",
+    "_ids",
+    "_option_checks",
+    "filters",
+    "reader",
+    "testing",
+    "sample",
+    "sources",
+    "_register",
+    "sa1b",
+    "loading",
+    "_rle_text",
+    "_rle_columns",
+    "_rle_input",
+    "_rle_grid",
+    "_rle_numpy",
+    "_rle_threads",
+    "_rle_native",
+    "_rle_kernels",
+    "_rle_output",
+    "_rle_decode",
+    "_rle_encode",
+    "_rle_measure",
+    "_rle_fix",
+    "rle",
+    "demo",
+]
+
+
+def _python(code: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **env},
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_is_light():
+    """Importing the package loads nothing heavy, and none of its own large modules."""
+    heavy = {"torch", "transformers", "matplotlib", "ray", "cv2", "hypothesis", "pycocotools"}
+    out = _python("import datasets, sys; before = set(sys.modules); import sa1b_hf; print(*set(sys.modules) - before)")
+    loaded = set(out.split())
+    assert not {name.partition(".")[0] for name in loaded} & heavy
+    assert {name for name in loaded if name.startswith("sa1b_hf.")} == {"sa1b_hf._register", "sa1b_hf._version"}
+
+
+def test_import_is_fast():
+    """Over `import datasets` the package adds less than 150 ms, the best of three."""
+    code = "import datasets, time; t = time.perf_counter(); import sa1b_hf; print(time.perf_counter() - t)"
+    assert min(float(_python(code)) for _ in range(3)) < 0.15
+
+
+def test_public_names():
+    """The names that users may rely on, no more and no less; each of them is there."""
+    assert sorted(sa1b_hf.__all__) == [
+        "AnnotationFilter",
+        "ImageFilter",
+        "PassReport",
+        "ReadOptions",
+        "SA1B",
+        "SA1BConfig",
+        "SA1BError",
+        "__version__",
+        "iter_batches",
+        "load_dataset",
+        "read_reports",
+        "report",
+        "row_to_document",
+        "sa1b_features",
+        "shard_of",
+    ]
+    assert all(getattr(sa1b_hf, name) is not None for name in sa1b_hf.__all__)
+    assert set(sa1b_hf.__all__) <= set(dir(sa1b_hf))
+    with pytest.raises(AttributeError, match="nothing_such"):
+        _ = sa1b_hf.nothing_such
+
+
+def _imports(path: Path) -> set[str]:
+    """Names of modules of the package that a module imports, at its top or within functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").startswith("sa1b_hf")):
+            module = (node.module or "").removeprefix("sa1b_hf").strip(".")
+            found |= {module.partition(".")[0]} if module else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_data_flows_down(name):
+    """A module imports only from modules above it in the map."""
+    paths = [PACKAGE / f"{name}.py"] if (PACKAGE / f"{name}.py").is_file() else []
+    for path in paths:
+        below = {other for other in _imports(path) if other in ORDER and ORDER.index(other) > ORDER.index(name)}
+        assert below == set(), f"{name} imports {below} from below"
+
+
+def test_map_is_complete():
+    """Every module of the package has its place in the map."""
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "_version"}
+    assert modules <= set(ORDER)
+
+
+def test_modules_are_short():
+    """No module outgrows what one reads in a sitting."""
+    lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {name: length for name, length in lengths.items() if length > 320} == {}
+
+
+def test_no_asserts_in_the_package():
+    """`assert` is for tests: it vanishes under python -O."""
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)], path.name
+
+
+def test_demo(tmp_path, capsys):
+    """The demonstration streams with the verbatim call, prints examples and draws masks."""
+    from sa1b_hf.demo import main
+
+    main(["--out", str(tmp_path), "--examples", "3"])
+    out = capsys.readouterr().out
+    assert 'load_dataset("sa1b.py", streaming=True)' in out
+    assert len(re.findall(r"sa_\d+\.jpg .* masks of ", out)) == 3
+    assert "images delivered" in out
+    (picture,) = tmp_path.glob("*.png")
+    with Image.open(picture) as image:
+        left, right = image.crop((0, 0, image.width // 2, image.height)), image.crop((image.width // 2, 0, *image.size))
+        assert left.size == right.size
+        assert left.tobytes() != right.tobytes()
+
+
+def test_report_adds_up_and_survives_json(tmp_path):
+    """Reports of several processes merge into one whose text has every count."""
+    from sa1b_hf.reports import read_reports, write_report
+
+    first = PassReport(passes=1, completed=1, seen=5, delivered=3, num_annotations=10)
+    first.skipped.update({"json-syntax": 2})
+    first.broken.append(BrokenShard("sa_000016", "gzip-data", "damaged", 7))
+    second = PassReport(passes=1, completed=1, seen=2, delivered=1, num_annotations=4)
+    second.filtered["ids"] += 1
+    second.filtered_annotations["min_area"] += 6
+    for report in (first, second):
+        write_report(report, tmp_path / "reports")
+    total = read_reports([tmp_path / "reports"])
+    assert (total.passes, total.seen, total.delivered, total.num_annotations) == (2, 7, 4, 14)
+    assert total.broken == first.broken
+    assert not total.is_clean
+    assert str(total) == (
+        "4 images delivered of 7 seen, 2 skipped (json-syntax 2), 1 filtered (ids 1), 14 annotations, "
+        "6 filtered (min_area 6), BROKEN sa_000016: gzip-data"
+    )
