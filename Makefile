@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # TORCH=1 also installs PyTorch, for the tests with DataLoader workers; without it they are skipped.
 TORCH ?=
 
-.PHONY: help demo test test-datasets3 quality types bench clean
+.PHONY: help demo test test-datasets3 quality types bench fuzz clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -42,6 +42,10 @@ types: $(STAMP)  ## static types of the package
 bench: $(STAMP)  ## compare with other readers, in one run on the same shards
 	$(BIN)/python -m pip install --quiet -r requirements/bench.txt -c $(CONSTRAINTS)
 	$(BIN)/python benchmarks/bench_reader.py $(ARGS)
+	$(BIN)/python benchmarks/bench_rle.py
+
+fuzz: $(STAMP)  ## a million malformed masks under AddressSanitizer and UBSan, about a minute
+	SA1B_HF_FUZZ_STRINGS=1000000 $(BIN)/python -m pytest tests/test_rle_fuzz.py --timeout 1200
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venv-datasets3 build demo *.egg-info sa1b_hf/*.so

@@ -55,6 +55,7 @@ ORDER = [
     "sa1b",
     "loading",
     "_rle_text",
+    "_rle_packed",
     "_rle_columns",
     "_rle_input",
     "_rle_grid",
