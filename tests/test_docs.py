@@ -72,3 +72,10 @@ def test_changelog_has_the_version():
     from sa1b_hf import __version__
 
     assert f"## {__version__}" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_reason_is_documented():
+    """The page of reasons has each reason that an injectable fault can give."""
+    page = (REPOSITORY / "docs" / "reasons.md").read_text(encoding="utf-8")
+    reasons = {reason for fault in FAULTS.values() for reason in fault.reasons}
+    assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
