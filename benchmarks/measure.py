@@ -30,8 +30,8 @@ class Sample:
     images
         Delivered; 0 for contenders that give bytes.
     seconds, cpu_seconds
-        Wall time, and user and system time of the process and its children. Imports, and whatever else happens once
-        in a process, are not part of it: a pass over a tiny shard comes first.
+        Wall time, and user and system time of the process and its children, of a pass that follows another one:
+        imports and first use of memory are not part of it.
     peak_rss
         Bytes, of the whole process.
     first_seconds
@@ -50,8 +50,21 @@ class ContenderError(Exception):
     """A contender did not come to its end, or what it delivered was wrong."""
 
 
-def measure(key: str, shard: Path, workdir: Path, *, tiny: Path, reference: Path | None = None) -> Sample:
-    """Measure one pass; with a reference, compare what a further, untimed pass delivers.
+def measure(key: str, shard: Path, workdir: Path, *, warm_up: Path, reference: Path | None = None) -> Sample:
+    """Measure one pass in a new process.
+
+    Parameters
+    ----------
+    key
+        Of the contender.
+    shard
+        What to read.
+    workdir
+        Where the contender's files may be; they are removed.
+    warm_up
+        A shard to read before.
+    reference
+        File with what the shard holds: a further, untimed pass is compared with it.
 
     Raises
     ------
@@ -60,7 +73,7 @@ def measure(key: str, shard: Path, workdir: Path, *, tiny: Path, reference: Path
 
     """
     checking = [] if reference is None else ["--reference", str(reference)]
-    return Sample(**_run_process("measure", key, shard, workdir, ["--tiny", str(tiny), *checking]))
+    return Sample(**_run_process("measure", key, shard, workdir, ["--warm-up", str(warm_up), *checking]))
 
 
 def describe(key: str, shard: Path, workdir: Path) -> str:
@@ -137,16 +150,16 @@ def _main() -> None:
     parser.add_argument("key", choices=CONTENDERS)
     parser.add_argument("shard", type=Path)
     parser.add_argument("scratch", type=Path)
-    parser.add_argument("--tiny", type=Path)
+    parser.add_argument("--warm-up", type=Path)
     parser.add_argument("--reference", type=Path)
     arguments = parser.parse_args()
-    folders = {name: arguments.scratch / name for name in ("tiny", "timed", "checked")}
+    folders = {name: arguments.scratch / name for name in ("warm-up", "timed", "checked")}
     for folder in folders.values():
         folder.mkdir()
     if arguments.task == "describe":
         result: dict[str, Any] = {"words": _describe_here(arguments.key, arguments.shard, folders["timed"])}
     else:
-        _measure_here(arguments.key, arguments.tiny, folders["tiny"])
+        _measure_here(arguments.key, arguments.warm_up, folders["warm-up"])
         result = asdict(_measure_here(arguments.key, arguments.shard, folders["timed"]))
         if arguments.reference:
             from correctness import check, load_reference
