@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from .errors import CompressionError, ConfigError
 
-__all__ = ["ENGINES", "GZIP_MAGIC", "Chunk", "iter_inflated", "resolve_engine"]
+__all__ = ["CHECKPOINT", "ENGINES", "GZIP_MAGIC", "Chunk", "iter_inflated", "resolve_engine"]
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
 Chunk: TypeAlias = bytes | bytearray
@@ -17,7 +17,9 @@ _MODULES: Final = {"zlib-ng": "zlib_ng.zlib_ng", "isal": "isal.isal_zlib", "zlib
 
 _GZIP_WBITS: Final = 31  # RFC 1952 framing: the engine itself checks CRC32 and length
 _MAX_OUTPUT: Final = 4 << 20  # bounds what one call may produce, whatever a bomb would like
-_CHECKPOINT: Final = 4 << 20  # compressed bytes between two copies of the engine's state
+CHECKPOINT: Final = 1 << 20
+"""Compressed bytes between two copies of the engine's state; the chunks since then are kept, and should fit a cache."""
+
 _REPLAY_STEPS: Final = (4096, 64, 1)
 
 
@@ -142,7 +144,7 @@ class _Checkpoint:
 
     @property
     def is_due(self) -> bool:
-        return self._size >= _CHECKPOINT
+        return self._size >= CHECKPOINT
 
     def salvage(self, error: type[Exception]) -> Iterator[bytes]:
         """Inflate again in ever smaller steps and give what the failing call kept for itself."""

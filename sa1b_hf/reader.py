@@ -9,14 +9,15 @@ from typing import Any, Final, get_args
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from .annotations import ParsedDocuments, parse_documents
 from .errors import ConfigError, ImageError, RecordError, ShardError
 from .faults import Faults, OnError
 from .features import COLUMNS, sa1b_features
 from .filters import AnnotationFilter, ImageFilter
+from .image_column import ImageColumn
 from .inflate import resolve_engine
-from .jpeg import check_jpeg
 from .pairing import DEFAULT_RAM_CAP, Pairing, Record
 from .reports import PassReport
 from .source import open_shard
@@ -28,7 +29,7 @@ __all__ = ["ReadOptions", "iter_batches"]
 _log = logging.getLogger("sa1b_hf")
 
 _MAX_BATCH_BYTES: Final = 64 << 20
-_MAX_BATCH_ROWS: Final = 32
+_MAX_BATCH_ROWS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -185,12 +186,8 @@ class _ShardPass:
         )
         bad: list[RecordError] = [document.error for document in parsed.bad]
         columns, rows = self._filter(parsed)
-        if len(rows) and self._with_images:
-            columns["image"], torn = self._read_images([records[row] for row in rows.tolist()], columns)
-            if torn:
-                bad.extend(torn.values())
-                keep = pa.array(np.setdiff1d(np.arange(len(rows)), list(torn)))
-                columns = {name: column.take(keep) for name, column in columns.items()}
+        if self._with_images:
+            bad += self._add_images(columns, [records[row] for row in rows.tolist()])
         count = len(columns["image_id"])
         if count:
             columns["shard"] = pa.repeat(pa.scalar(self._shard), count)
@@ -200,7 +197,21 @@ class _ShardPass:
         for error in bad:
             self._faults.skip_image(error)
 
-    def _filter(self, parsed: ParsedDocuments) -> tuple[dict[str, pa.Array], np.ndarray]:
+    def _add_images(self, columns: dict[str, pa.Array], records: list[Record]) -> list[ImageError]:
+        """Add the column of images to the others; take out, and give, those whose JPEG is not what it should be."""
+        images = ImageColumn([record.image for record in records if record.image])
+        shapes = zip(columns["width"].to_pylist(), columns["height"].to_pylist(), strict=True)
+        errors = [
+            images.check(row, width=width, height=height, image_id=record.image_id, shard=self._shard)
+            for row, (record, (width, height)) in enumerate(zip(records, shapes, strict=True))
+        ]
+        columns["image"] = images.to_arrow(columns["file_name"])
+        if found := [error for error in errors if error]:
+            whole = pa.array([error is None for error in errors])
+            columns.update({name: column.filter(whole) for name, column in columns.items()})
+        return found
+
+    def _filter(self, parsed: ParsedDocuments) -> tuple[dict[str, pa.Array], NDArray[np.int64]]:
         table, rows = parsed.table, parsed.rows
         columns = dict(zip(table.schema.names, table.columns, strict=True))
         columns["annotations"], dropped = self._options.annotation_filter.apply(
@@ -213,26 +224,3 @@ class _ShardPass:
             columns = {name: column.filter(pa.array(mask)) for name, column in columns.items()}
             rows = rows[mask]
         return columns, rows
-
-    def _read_images(
-        self, records: list[Record], columns: dict[str, pa.Array]
-    ) -> tuple[pa.StructArray, dict[int, ImageError]]:
-        """Copy JPEGs, once, into one Arrow buffer; give the rows whose JPEG is not what it should be."""
-        sizes = np.array([record.image.size if record.image else 0 for record in records], dtype=np.int64)
-        offsets = np.zeros(len(records) + 1, dtype=np.int32)
-        np.cumsum(sizes, out=offsets[1:])
-        buffer = pa.allocate_buffer(int(offsets[-1]), resizable=False)
-        view = memoryview(buffer).cast("B") if offsets[-1] else memoryview(b"")
-        torn: dict[int, ImageError] = {}
-        shapes = zip(columns["width"].to_pylist(), columns["height"].to_pylist(), strict=True)
-        for row, (record, (width, height)) in enumerate(zip(records, shapes, strict=True)):
-            target = view[offsets[row] : offsets[row + 1]]
-            if record.image:
-                record.image.copy_into(target)
-            try:
-                check_jpeg(target, width=width, height=height, image_id=record.image_id, shard=self._shard)
-            except ImageError as error:
-                torn[row] = error
-        data = pa.Array.from_buffers(pa.binary(), len(records), [None, pa.py_buffer(offsets), buffer])
-        paths = pa.array([f"sa_{record.image_id}.jpg" for record in records])
-        return pa.StructArray.from_arrays([data, paths], names=["bytes", "path"]), torn

@@ -118,7 +118,7 @@ class SA1BConfig(datasets.BuilderConfig):
     ram_cap: int = DEFAULT_RAM_CAP
     scratch_dir: str | None = None
     engine: str = "auto"
-    batch_rows: int = 32
+    batch_rows: int = 16
     report_dir: str | None = None
 
     def read_options(self, storage_options: Mapping[str, Any] | None = None) -> ReadOptions:

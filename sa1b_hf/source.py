@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
 
 from .errors import SourceChangedError, SourceError
-from .inflate import GZIP_MAGIC, Chunk, iter_inflated
+from .inflate import CHECKPOINT, GZIP_MAGIC, Chunk, iter_inflated
 from .transport import RawReader, Source, local_path, open_raw
 
 __all__ = ["Blob", "Cursor", "FileBlob", "FileCursor", "MemoryBlob", "StreamCursor", "open_shard"]
@@ -212,12 +213,12 @@ def open_shard(
         head = _read_head(raw)
         _check_is_shard(head, shard)
         if head.startswith(GZIP_MAGIC):
-            chunks = iter_inflated(_chunks(raw, head, _COMPRESSED_CHUNK), engine=engine, shard=shard)
+            chunks = iter_inflated(_compressed_chunks(raw, head), engine=engine, shard=shard)
             return StreamCursor(chunks, "gzip", raw)
         if (path := local_path(source)) is not None and hasattr(os, "preadv"):
             raw.close()
             return FileCursor(path)
-        return StreamCursor(_chunks(raw, head, _PLAIN_CHUNK), "none", raw)
+        return StreamCursor(_plain_chunks(raw, head), "none", raw)
     except BaseException:
         raw.close()
         raise
@@ -244,11 +245,22 @@ def _check_is_shard(head: bytes, shard: str | None) -> None:
         )
 
 
-def _chunks(raw: RawReader, head: bytes, size: int) -> Iterator[Chunk]:
+def _plain_chunks(raw: RawReader, head: bytes) -> Iterator[Chunk]:
     yield head
-    while True:
-        buffer = bytearray(size)
-        count = raw.readinto(buffer)
-        if not count:
+    while chunk := _fill(raw, bytearray(_PLAIN_CHUNK)):
+        yield chunk
+
+
+def _compressed_chunks(raw: RawReader, head: bytes) -> Iterator[Chunk]:
+    """Give chunks in a ring of buffers: `iter_inflated` keeps those since its last checkpoint, and no others."""
+    yield head
+    for buffer in cycle([bytearray(_COMPRESSED_CHUNK) for _ in range(CHECKPOINT // _COMPRESSED_CHUNK + 2)]):
+        chunk = _fill(raw, buffer)
+        if not chunk:
             return
-        yield buffer if count == size else buffer[:count]
+        yield chunk
+
+
+def _fill(raw: RawReader, buffer: bytearray) -> Chunk:
+    count = raw.readinto(buffer)
+    return buffer if count == len(buffer) else buffer[:count]

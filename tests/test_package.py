@@ -43,6 +43,7 @@ ORDER = [
     "_json_columns",
     "annotations",
     "jpeg",
+    "image_column",
     "_columns",
     "_ids",
     "_option_checks",
