@@ -43,6 +43,7 @@ bench: $(STAMP)  ## compare with other readers, in one run on the same shards
 	$(BIN)/python -m pip install --quiet -r requirements/bench.txt -c $(CONSTRAINTS)
 	$(BIN)/python benchmarks/bench_reader.py $(ARGS)
 	$(BIN)/python benchmarks/bench_rle.py
+	$(BIN)/python benchmarks/bench_masks.py
 
 fuzz: $(STAMP)  ## a million malformed masks under AddressSanitizer and UBSan, about a minute
 	SA1B_HF_FUZZ_STRINGS=1000000 $(BIN)/python -m pytest tests/test_rle_fuzz.py --timeout 1200

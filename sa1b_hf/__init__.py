@@ -14,12 +14,15 @@ from ._version import __version__
 # Where each public name lives; modules are imported when a name is first used, so that importing the package is fast.
 _HOMES = {
     "AnnotationFilter": "filters",
+    "DecodeMasks": "masks",
     "ImageFilter": "filters",
     "PassReport": "reports",
     "ReadOptions": "reader",
     "SA1B": "sa1b",
     "SA1BConfig": "sa1b",
     "SA1BError": "errors",
+    "collate_concat": "collate",
+    "collate_pad": "collate",
     "iter_batches": "reader",
     "load_dataset": "loading",
     "read_reports": "reports",

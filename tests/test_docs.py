@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def test_python_blocks_run(page, reader_of_the_docs):
     assert blocks or page.name != "README.md"
     namespace: dict = {}
     for number, block in enumerate(blocks):
+        if "torch" in block and find_spec("torch") is None:
+            continue  # an extra; continuous integration has it
         exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)
 
 

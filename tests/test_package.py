@@ -70,6 +70,17 @@ ORDER = [
     "_rle_measure",
     "_rle_fix",
     "rle",
+    "sampling",
+    "resizing",
+    "images",
+    "_rows",
+    "_example",
+    "_layouts",
+    "masks",
+    "collate",
+    "prompts",
+    "forms",
+    "metrics",
     "demo",
 ]
 
@@ -106,6 +117,7 @@ def test_public_names():
     """The names that users may rely on, no more and no less; each of them is there."""
     assert sorted(sa1b_hf.__all__) == [
         "AnnotationFilter",
+        "DecodeMasks",
         "ImageFilter",
         "PassReport",
         "ReadOptions",
@@ -113,6 +125,8 @@ def test_public_names():
         "SA1BConfig",
         "SA1BError",
         "__version__",
+        "collate_concat",
+        "collate_pad",
         "iter_batches",
         "load_dataset",
         "read_reports",
