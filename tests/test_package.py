@@ -70,6 +70,8 @@ ORDER = [
     "_rle_measure",
     "_rle_fix",
     "rle",
+    "_rle_torch",
+    "rle_torch",
     "sampling",
     "resizing",
     "images",
