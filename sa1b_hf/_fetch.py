@@ -14,16 +14,18 @@ from typing import Final
 from ._connections import Connection, Line, run_connections
 from ._disk import check_space, disk_problem
 from ._halt import Halt
-from ._journal import Journal
+from ._journal import Journal, Key
 from ._pieces import Claim, Claims, open_part, write_at
 from ._remote import Found, Remote
-from ._resume import refused
+from ._resume import changed, refused
 from .errors import SourceError
 
-__all__ = ["Fetch", "fetch_unsized"]
+__all__ = ["Fetch", "fetch_unsized", "spot_check"]
 
 _LOG = logging.getLogger("sa1b_hf.download")
 _SYNC_EVERY: Final = 256 << 20
+_NUM_SAMPLES: Final = 16
+_SAMPLE: Final = 4096
 # What one connection may give up for while the others go on.
 _PASSING: Final = re.compile(r"http-(5\d\d|408|425|429)|timeout|connection-lost|truncated-source|too-slow")
 
@@ -149,6 +151,33 @@ class Fetch:
             self._journal.sync()
         except OSError as error:
             raise disk_problem(error, self._part, self._key.name) from None
+
+
+def spot_check(remote: Remote, found: Found, part: Path, key: Key) -> None:
+    """Compare samples of a complete part file with the source, where nothing else tells that it did not change.
+
+    Raises
+    ------
+    SourceChangedError
+        They differ.
+    SourceError
+        They cannot be had.
+
+    """
+    step = max(key.num_pieces // _NUM_SAMPLES, 1)
+    with part.open("rb") as file:
+        for index in range(0, key.num_pieces, step):
+            start, end = key.span(index)
+            end = min(end, start + _SAMPLE)
+            file.seek(start)
+            wanted = file.read(end - start)
+            with remote.open(start, end, found) as reader:
+                sample = bytearray(end - start)
+                at = 0
+                while at < len(sample) and (count := reader.readinto(memoryview(sample)[at:])):
+                    at += count
+            if sample != wanted:
+                raise changed(remote.location, f"the bytes from {start} on are others than before", offset=start)
 
 
 def fetch_unsized(remote: Remote, found: Found, part: Path, *, line: Line, halt: Halt) -> None:

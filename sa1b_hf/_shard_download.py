@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ._connections import Line
 from ._disk import check_space, disk_problem, make_folder, publish
-from ._fetch import Fetch, fetch_unsized
+from ._fetch import Fetch, fetch_unsized, spot_check
 from ._halt import Halt, RateLimit
 from ._journal import Journal, Key, read_journal
 from ._lock import ShardLock
@@ -235,6 +235,8 @@ class ShardDownload:
         with Journal(places.journal, key, pieces) as journal:
             if len(pieces) < key.num_pieces:
                 Fetch(remote, found, places.part, journal, set(pieces), line=line, halt=halt).run()
+        if found.etag is found.modified is self._expected_md5 is None and found.takes_ranges:
+            spot_check(remote, found, places.part, key)
 
     def _check_size(self, remote: Remote, size: int | None) -> None:
         """Refuse a file by its length before the first of its 11 GB."""
