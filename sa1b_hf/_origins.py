@@ -10,9 +10,9 @@ from pathlib import Path
 
 from .catalog import SUBSETS, parse_shard_ranges, shard_file_name, shard_name
 from .errors import ConfigError, MissingShardsError
-from .links import DOWNLOADS_PAGE, ShardLinks, SignedUrl, check_expiry, mask_url, read_links
+from .links import DOWNLOADS_PAGE, ShardLink, SignedUrl, check_expiry, mask_url, read_links
 
-__all__ = ["Origin", "choose_shards", "find_origins"]
+__all__ = ["Origin", "check_links", "choose_shards", "find_origins"]
 
 _FIELDS = ("name", "file", "number")
 _MAX_SHOWN = 10
@@ -38,10 +38,16 @@ class Origin:
     location: SignedUrl | Path
     is_link: bool = False
 
-    def check_expiry(self) -> None:
-        """Raise `LinkExpiredError` if the link is past its time."""
-        if isinstance(self.location, SignedUrl) and self.location.is_expired():
-            check_expiry(ShardLinks({self.number: self}))  # type: ignore[dict-item]
+
+def check_links(origins: Iterable[Origin]) -> None:
+    """Raise `LinkExpiredError` if links are past their time, however they were given."""
+    check_expiry(
+        [
+            ShardLink(origin.number, origin.name, origin.location)
+            for origin in origins
+            if isinstance(origin.location, SignedUrl)
+        ]
+    )
 
 
 def choose_shards(subset: str | None, shards: str | int | Iterable[int] | None) -> tuple[int, ...]:

@@ -96,7 +96,9 @@ class Remote:
         with self._open_http(0, 1, None) if self._is_http else self._open_other(0) as reader:
             if isinstance(reader, HttpReader):
                 return Found(*reader.identity, reader.takes_ranges)
-            return Found(reader.size, *self._validators(reader), takes_ranges=True)
+            # All files that are opened in fsspec's memory share one position.
+            takes_ranges = not self._address().startswith("memory:")
+            return Found(reader.size, *self._validators(reader), takes_ranges)
 
     def open(self, start: int, stop: int, found: Found) -> RawReader:
         """Open at byte ``start``, to read up to ``stop``.

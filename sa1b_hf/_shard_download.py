@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ._connections import Line
 from ._disk import check_space, disk_problem, make_folder, publish
@@ -15,73 +15,22 @@ from ._fetch import Fetch, fetch_unsized, spot_check
 from ._halt import Halt, RateLimit
 from ._journal import Journal, Key, read_journal
 from ._lock import ShardLock
-from ._origins import Origin
+from ._origins import Origin, check_links
 from ._pieces import check_pieces, open_part
 from ._progress import ShardBar
 from ._receipt import Places, Receipt, read_receipt, write_receipt
 from ._remote import Found, Remote
+from ._terms import MEAN_SIZE, PIECE, DownloadedShard, Terms
 from .catalog import shard_info
 from .errors import SourceChangedError, SourceError
 from .links import DOWNLOADS_PAGE
-from .verify import CATALOGUE, Checksums, ShardReport, Status, expected_md5, verify_shard
+from .verify import CATALOGUE, ShardReport, Status, expected_md5, verify_shard
 
-__all__ = ["MEAN_SIZE", "PIECE", "DownloadedShard", "ShardDownload", "Terms"]
+__all__ = ["ShardDownload"]
 
 _LOG = logging.getLogger("sa1b_hf.download")
 
-PIECE: Final = 4 << 20
-"""Bytes of a piece: what a kill costs is less than this for each connection."""
-
-MEAN_SIZE: Final = 11_300_000_000
-"""Bytes of a shard of which nothing is known."""
-
 _LINK_REFUSED: Final = frozenset({"http-401", "http-403", "http-404", "http-410"})
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How to download, for all shards the same; see `sa1b_hf.download.DownloadOptions`."""
-
-    connections: int = 4
-    retries: int = 8
-    timeout: float = 30.0
-    checksums: Checksums = CATALOGUE
-    storage_options: Mapping[str, Any] | None = None
-    token: str | None = None
-
-
-@dataclass(frozen=True)
-class DownloadedShard:
-    """One shard that is in place.
-
-    Attributes
-    ----------
-    number, name
-        ``20`` and ``sa_000020``.
-    path
-        Of the file.
-    status
-        ``"verified"``: its MD5 is the expected one. ``"complete-unverified"``: no MD5 is known, it is whole by length,
-        gzip checksum and tar structure. ``"failed"``: see `error`.
-    size
-        Bytes.
-    md5
-        Hexadecimal, None if it was not computed.
-    num_fetched
-        Bytes that were fetched for it in this run, 0 if it was there.
-    error
-        Why there is no such file, with ``on_error="warn"``.
-
-    """
-
-    number: int
-    name: str
-    path: Path
-    status: str
-    size: int = 0
-    md5: str | None = None
-    num_fetched: int = 0
-    error: Exception | None = None
 
 
 class ShardDownload:
@@ -175,7 +124,7 @@ class ShardDownload:
         return None
 
     def _download(self) -> DownloadedShard:
-        self._origin.check_expiry()
+        check_links([self._origin])
         try:
             self._fetch()
         except SourceChangedError as error:
@@ -243,16 +192,18 @@ class ShardDownload:
         info = shard_info(self._origin.number) if self._terms.checksums == CATALOGUE else None
         if size == 0:
             raise self._refused(f"{remote.location}: expected a shard, found an empty file", "empty")
-        if info is None or size is None or info.size_bytes in {None, size}:
+        if info is None or size is None or size == info.size_bytes:
             return
         bad = next((bad for bad in info.known_bad if bad.size_bytes == size), None)
         if bad is not None:
-            raise self._refused(f"{remote.location}: {bad.advice}", "known-bad")
-        raise self._refused(
-            f"{remote.location}: expected {info.size_bytes:,} bytes, found {size:,}: not the original file; use "
-            "Meta's links file, or pass checksums=None (--no-md5) to accept a copy that was packed anew",
-            "wrong-length",
-        )
+            # The good file may have the same length: only the MD5 can tell.
+            _LOG.warning("%s: it has the length of a known bad copy, and maybe %s", remote.location, bad.advice)
+        elif info.size_bytes is not None:
+            raise self._refused(
+                f"{remote.location}: expected {info.size_bytes:,} bytes, found {size:,}: not the original file; use "
+                "Meta's links file, or pass checksums=None (--no-md5) to accept a copy that was packed anew",
+                "wrong-length",
+            )
 
     def _check(self, path: Path) -> ShardReport:
         self._bar.start(path.stat().st_size, 0, "checking")

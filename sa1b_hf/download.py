@@ -16,13 +16,13 @@ from typing import Final, Literal
 from ._disk import check_space, make_folder
 from ._forecast import forecast_expiry
 from ._halt import Halt, RateLimit
-from ._origins import Origin, choose_shards, find_origins
+from ._origins import Origin, check_links, choose_shards, find_origins
 from ._progress import Progress, ShardBar
 from ._receipt import Places, read_receipt
-from ._shard_download import MEAN_SIZE, DownloadedShard, ShardDownload, Terms
+from ._shard_download import ShardDownload
+from ._terms import MEAN_SIZE, DownloadedShard, Terms
 from .catalog import shard_info
 from .errors import ConfigError, LinkExpiredError, SA1BError, ShardError
-from .links import check_expiry
 from .verify import CATALOGUE, expected_md5
 
 __all__ = ["DownloadOptions", "DownloadedShard", "download"]
@@ -160,7 +160,7 @@ class _Run:
     def start(self) -> Iterator[DownloadedShard]:
         """Check what can be checked beforehand."""
         missing = [origin for origin in self._waiting if not self._is_finished(origin)]
-        check_expiry([origin for origin in missing if origin.is_link])  # type: ignore[misc]
+        check_links(missing)
         make_folder(self._folder)
         self._check_disk(missing)
         self._progress_total = sum(map(_size, missing))
