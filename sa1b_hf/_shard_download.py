@@ -22,7 +22,7 @@ from ._receipt import Places, Receipt, read_receipt, write_receipt
 from ._remote import Found, Remote
 from ._terms import MEAN_SIZE, PIECE, DownloadedShard, Terms
 from .catalog import shard_info
-from .errors import SourceChangedError, SourceError
+from .errors import SA1BError, SourceChangedError, SourceError
 from .links import DOWNLOADS_PAGE
 from .verify import CATALOGUE, ShardReport, Status, expected_md5, verify_shard
 
@@ -143,7 +143,16 @@ class ShardDownload:
 
     def _fetch(self) -> None:
         """Bring the part file to its full length."""
-        halt = Halt(self._halt)
+        try:
+            self._fetch_from(Halt(self._halt))
+        except SA1BError as error:
+            problem = self._with_advice(error)
+        else:
+            return
+        # Frames further in have signed URLs in their locals, which some tools print with a traceback.
+        raise problem.with_traceback(None)
+
+    def _fetch_from(self, halt: Halt) -> None:
         terms = self._terms
         remote = Remote(
             self._origin.location,
@@ -154,18 +163,15 @@ class ShardDownload:
             sleep=halt.sleep,
         )
         line = Line(terms.connections, terms.retries, terms.timeout, self._limit, self._bar.arrived)
-        try:
-            found = remote.probe()
-            self._check_size(remote, found.size)
-            if found.size is None:
-                self._discard()
-                check_space(self.places.hidden, MEAN_SIZE, shard=self._origin.name)
-                self._bar.start(None, 0)
-                fetch_unsized(remote, found, self.places.part, line=line, halt=halt)
-            else:
-                self._fetch_pieces(remote, found, found.size, line, halt)
-        except SourceError as error:
-            raise self._with_advice(error) from None
+        found = remote.probe()
+        self._check_size(remote, found.size)
+        if found.size is None:
+            self._discard()
+            check_space(self.places.hidden, MEAN_SIZE, shard=self._origin.name)
+            self._bar.start(None, 0)
+            fetch_unsized(remote, found, self.places.part, line=line, halt=halt)
+        else:
+            self._fetch_pieces(remote, found, found.size, line, halt)
 
     def _fetch_pieces(self, remote: Remote, found: Found, size: int, line: Line, halt: Halt) -> None:
         places = self.places
@@ -259,8 +265,8 @@ class ShardDownload:
             origin.number, origin.name, self.places.final, status, size, md5, num_fetched=self._bar.num_bytes
         )
 
-    def _with_advice(self, error: SourceError) -> SourceError:
-        if not self._origin.is_link or error.reason not in _LINK_REFUSED:
+    def _with_advice(self, error: SA1BError) -> SA1BError:
+        if not self._origin.is_link or not isinstance(error, SourceError) or error.reason not in _LINK_REFUSED:
             return error
         return self._refused(
             f"{error.message}. Links are good for about 30 days: get a fresh links file from {DOWNLOADS_PAGE} and run "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +26,8 @@ class Terms:
     retries: int = 8
     timeout: float = 30.0
     checksums: Checksums = CATALOGUE
-    storage_options: Mapping[str, Any] | None = None
-    token: str | None = None
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
