@@ -244,3 +244,27 @@ def test_no_secret_leaves(fault, known_md5, body, tmp_path, caplog, capfd):
     blobs += [path.read_bytes() + str(path).encode() for path in files]
     assert files
     assert not [blob[:300] for blob in blobs if CANARY.encode() in blob]
+
+
+def test_no_secret_in_prepared_data(body, tmp_path):
+    """A dataset prepared through links has no signature in its cache, its Parquet file, its info or its pickle."""
+    from datasets import load_dataset
+
+    import sa1b_hf  # noqa: F401 -- registers the builder
+
+    with MisbehavingServer() as server:
+        links = tmp_path / "links.txt"
+        links.write_text(f"sa_000000.tar\t{server.add('/a/sa_000000.tar', body)}?oh={CANARY}&oe=7fffffff\n")
+        cache = tmp_path / "cache"
+        ds = load_dataset("sa1b.py", links=str(links), cache_dir=str(cache), split="train")
+        stream = load_dataset("sa1b.py", links=str(links), split="train", streaming=True)
+        next(iter(stream))
+    ds.to_parquet(tmp_path / "out.parquet")
+    blobs = [
+        path.read_bytes() + str(path).encode()
+        for path in [*cache.rglob("*"), tmp_path / "out.parquet"]
+        if path.is_file()
+    ]
+    blobs += [pickle.dumps(ds), pickle.dumps(stream), repr((ds, stream, ds.info, stream.info, ds.data)).encode()]
+    assert len(ds) == 75
+    assert not any(CANARY.encode() in blob for blob in blobs)
