@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 import click
 
@@ -26,6 +28,7 @@ _USAGE: Final = 2
 _LINKS: Final = 3
 _TARGET: Final = 4
 _INTERRUPTED: Final = 130
+_STDERR: Final = 2
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _LINK_REASONS: Final = frozenset({"http-401", "http-403", "http-410"})
 _TARGET_REASONS: Final = frozenset({"disk-full", "read-only"})
@@ -94,6 +97,11 @@ def main() -> None:
     "--max-rate", metavar="RATE", callback=_parse_rate, help="Bytes per second of everything together, such as 20M."
 )
 @_no_md5_option
+@click.option(
+    "--then",
+    metavar="COMMAND",
+    help="Run this for each shard, {path} standing for it, and delete the shard if it succeeds. No shell is involved.",
+)
 @click.option("--keep-going", is_flag=True, help="Go on with the other shards when one fails.")
 @_format_option
 def download(  # noqa: PLR0917 -- click passes them by name
@@ -106,6 +114,7 @@ def download(  # noqa: PLR0917 -- click passes them by name
     at_once: int,
     max_rate: float | None,
     no_md5: bool,
+    then: str | None,
     keep_going: bool,
     style: Format,
 ) -> None:
@@ -115,6 +124,7 @@ def download(  # noqa: PLR0917 -- click passes them by name
     Example:
       sa1b download shards --links segment_anything_links.txt --subset 1pct
       sa1b download shards --from hf://datasets/user/mirror --shards 0-9,20
+      sa1b download work --links links.txt --subset 10pct --then "python convert.py {path}"
     """  # noqa: D301 -- a backspace is click\'s mark for text to leave as it is
     from .download import DownloadOptions  # noqa: PLC0415 -- `sa1b --help` needs none of it
     from .download import download as iter_downloads  # noqa: PLC0415
@@ -128,23 +138,42 @@ def download(  # noqa: PLR0917 -- click passes them by name
         progress=style == "human",
     )
     failed = 0
-    for shard in iter_downloads(folder, links=links, source=source, subset=subset, shards=shards, options=options):
+    wanted: Any = {"links": links, "source": source, "subset": subset, "shards": shards}
+    for shard in iter_downloads(folder, **wanted, delete_after=then is not None, options=options):
         failed += shard.status == "failed"
         fields = {"shard": shard.name, "status": shard.status, "size": shard.size, "md5": shard.md5}
         fields |= {"path": str(shard.path), "fetched": shard.num_fetched}
         fields["error"] = str(shard.error) if shard.error else None
         line = f"{shard.name}  {shard.status:19}  {_gigabytes(shard.size)}  {shard.error or shard.path}"
         _show(style, line, fields)
+        if then is not None and shard.status != "failed":
+            _run_command(then, shard.path)
     _end(failed)
+
+
+def _run_command(command: str, path: Path) -> None:
+    """Run a command on a shard; a failure ends the run, and the shard stays."""
+    words = [word.replace("{path}", str(path)) for word in shlex.split(command)]
+    try:
+        status = subprocess.run(words, check=False, stdout=_STDERR).returncode  # noqa: S603 -- the user's own
+    except OSError as error:
+        raise click.ClickException(f"{words[0]}: cannot be run: {error.strerror}") from None
+    if status:
+        raise click.ClickException(f"{words[0]} failed on {path} with status {status}; the shard is kept")
 
 
 @main.command()
 @click.argument("places", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--structure", is_flag=True, help="Walk gzip and tar and count members even where the MD5 is right.")
 @click.option("--deep", is_flag=True, help="Decode every image, document and mask too, and say what can be read.")
+@click.option(
+    "--report", type=click.File("w", lazy=True), help="Also write all findings there, one JSON object a line."
+)
 @_no_md5_option
 @_format_option
-def verify(places: tuple[Path, ...], structure: bool, deep: bool, no_md5: bool, style: Format) -> None:
+def verify(  # noqa: PLR0917 -- click passes them by name
+    places: tuple[Path, ...], structure: bool, deep: bool, report: TextIO | None, no_md5: bool, style: Format
+) -> None:
     """Check shard files, and all shards in folders: length, MD5, gzip and tar structure.
 
     \b
@@ -156,15 +185,15 @@ def verify(places: tuple[Path, ...], structure: bool, deep: bool, no_md5: bool, 
 
     failed = 0
     checksums: Any = None if no_md5 else CATALOGUE
-    for report in verify_shards(places, checksums=checksums, structure=structure or None, deep=deep):
-        failed += not report.is_ok
-        counts = (
-            "" if report.num_images is None else f"  {report.num_images:,} images, {report.num_documents:,} documents"
-        )
-        content = f"\n    decoded: {report.content}" if report.content else ""
-        problem = "" if report.is_ok else f"\n    {report.message}"
-        line = f"{report.shard}  {report.status:19}  {_gigabytes(report.size or 0)}{counts}{problem}{content}"
-        _show(style, line, report.to_dict())
+    for found in verify_shards(places, checksums=checksums, structure=structure or None, deep=deep):
+        failed += not found.is_ok
+        counts = "" if found.num_images is None else f"  {found.num_images:,} images, {found.num_documents:,} documents"
+        content = f"\n    decoded: {found.content}" if found.content else ""
+        problem = "" if found.is_ok else f"\n    {found.message}"
+        line = f"{found.shard}  {found.status:19}  {_gigabytes(found.size or 0)}{counts}{problem}{content}"
+        _show(style, line, found.to_dict())
+        if report is not None:
+            report.write(f"{found.to_json()}\n")
     _end(failed)
 
 

@@ -131,8 +131,14 @@ def download(
 
     Examples
     --------
-    >>> for shard in download("shards", links="segment_anything_links.txt", subset="1pct"):  # doctest: +SKIP
+    >>> import tempfile
+    >>> from sa1b_hf.testing import make_shard
+    >>> mirror = Path(tempfile.mkdtemp())
+    >>> manifest = make_shard(mirror / "sa_000000.tar")
+    >>> options = DownloadOptions(checksums=None, progress=False)
+    >>> for shard in download(mirror / "shards", source=mirror, shards=0, options=options):
     ...     print(shard.name, shard.status)
+    sa_000000 complete-unverified
 
     """
     options = options or DownloadOptions()

@@ -268,3 +268,25 @@ def test_no_secret_in_prepared_data(body, tmp_path):
     blobs += [pickle.dumps(ds), pickle.dumps(stream), repr((ds, stream, ds.info, stream.info, ds.data)).encode()]
     assert len(ds) == 75
     assert not any(CANARY.encode() in blob for blob in blobs)
+
+
+def test_then(mirror, tmp_path):
+    """Each shard is processed by a command and deleted; where the command fails, it stays, and the run ends."""
+    out, copies = tmp_path / "out", tmp_path / "copies"
+    copies.mkdir()
+    common = ["download", out, "--from", mirror, "--shards", "0-1", "--no-md5", "--at-once", "1"]
+    result = run(*common, "--then", "false {path}")
+    assert result.exit_code == 1
+    assert "the shard is kept" in result.stderr
+    assert len(list(out.glob("*.tar"))) == 1
+    assert run(*common, "--then", f"cp {{path}} {copies}").exit_code == 0
+    assert sorted(path.name for path in copies.iterdir()) == ["sa_000000.tar", "sa_000001.tar"]
+    assert not list(out.glob("*.tar"))
+    assert run(*common, "--then", "false {path}").exit_code == 0
+
+
+def test_report(mirror, tmp_path):
+    """All findings go to a file too."""
+    assert run("verify", mirror, "--no-md5", "--report", tmp_path / "report.jsonl", "--format", "quiet").exit_code == 0
+    lines = (tmp_path / "report.jsonl").read_text().splitlines()
+    assert [json.loads(line)["shard"] for line in lines] == ["sa_000000", "sa_000001"]

