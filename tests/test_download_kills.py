@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.downloading import NAME, PATH, PIECE, fetch, hurry, md5, shard_bytes
-from support.misbehaving_server import Answer, MisbehavingServer
+from support.misbehaving_server import Answer, MisbehavingServer, busy
 
 from sa1b_hf import _disk, _lock, _pieces
 from sa1b_hf._halt import Halt, HaltedError
@@ -392,6 +392,22 @@ def test_ctrl_c_leaves_everything_resumable(body, tmp_path, monkeypatch):
     assert threading.active_count() <= before
 
 
+def test_ctrl_c_does_not_wait_for_retry_after(body, tmp_path, monkeypatch):
+    """A server that asks for a minute does not keep anybody from leaving."""
+
+    def interrupt(*args, **kwargs):
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sa1b_hf.download.wait", interrupt)
+    began = time.monotonic()
+    with MisbehavingServer() as server:
+        url = server.add(PATH, body, then=busy(503, "60"))
+        with pytest.raises(KeyboardInterrupt):
+            fetch(tmp_path, url)
+    assert time.monotonic() - began < 10
+
+
 def test_a_journal_is_of_one_file_only(tmp_path):
     """Records beyond the file, and unreadable headers, are no records."""
     key = Key("sa_000000", "/a.tar", 10 * PIECE, PIECE, None, None)
@@ -399,6 +415,9 @@ def test_a_journal_is_of_one_file_only(tmp_path):
         journal.add(3, 4)
         journal.add(10, 4)
     assert read_journal(tmp_path / "journal") == (key, {1: 2, 3: 4})
+    content = (tmp_path / "journal").read_bytes()
+    (tmp_path / "journal").write_bytes(content.replace(b"00000003 00000004", b"00000005 00000004"))
+    assert read_journal(tmp_path / "journal") == (key, {1: 2})
     (tmp_path / "journal").write_text('{"version": 9}\n')
     assert read_journal(tmp_path / "journal") == (None, {})
 
