@@ -57,6 +57,11 @@ class FileSystemReader(ResumingReader):
         self._fs, self._path = _file_system(url, options or {})
         self._persist(lambda: 0)
 
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What tells this file from others, as far as its file system says."""
+        return dict(self._identity or {})
+
     def _connect(self) -> None:
         if self._bounded:
             return

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
 import re
+import socket
 import ssl
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import Message
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from time import time
+from typing import TypeAlias
 from urllib.error import URLError
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, UnknownHandler
@@ -20,7 +23,9 @@ from ._resume import DropError, ResumingReader, changed, describe, masked, refus
 from ._version import __version__
 from .errors import ConfigError
 
-__all__ = ["HttpReader"]
+__all__ = ["HttpReader", "Identity"]
+
+Identity: TypeAlias = "tuple[int | None, str | None, str | None]"
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 10
@@ -44,6 +49,15 @@ class HttpReader(ResumingReader):
         Seconds without a byte after which the connection counts as dropped.
     headers
         Sent to the URL's own origin only, never to where it redirects.
+    identity
+        ``(size, ETag, Last-Modified)`` that another reader of the same file found: any other file is refused.
+    sleep
+        As in `ResumingReader`.
+
+    Attributes
+    ----------
+    takes_ranges
+        The latest answer held the range that was asked for, not the whole file.
 
     Notes
     -----
@@ -60,8 +74,11 @@ class HttpReader(ResumingReader):
         retries: int = 5,
         timeout: float = 30.0,
         headers: Mapping[str, str] | None = None,
+        identity: Identity | None = None,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
-        super().__init__(masked(url), offset=offset, retries=retries)
+        super().__init__(masked(url), offset=offset, retries=retries, sleep=sleep)
+        self.takes_ranges = False
         parts = _parse(url)
         if parts is None:
             raise ConfigError(f"{self.location}: expected a URL such as https://host/sa_000000.tar, found none")
@@ -76,8 +93,25 @@ class HttpReader(ResumingReader):
         self._response: HTTPResponse | None = None
         self._torn = False
         self._identity: tuple[str | None, str | None] | None = None
+        self._found: tuple[str | None, str | None] = (None, None)
         self._validator: str | None = None
+        if identity is not None:
+            self.size, *validators = identity
+            self._remember(validators[0], validators[1])
         self._persist(lambda: 0)
+
+    @property
+    def identity(self) -> Identity:
+        """What tells this file from others: (size, ETag, Last-Modified), as far as the server says."""
+        return (self.size, *self._found)
+
+    def abort(self) -> None:
+        """Break the connection, from any thread: a read under way fails, and the next attempt connects anew."""
+        # The socket's handle may be gone, or be another socket's by now: then that one reconnects, no more.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            handle = socket.fromfd(self._response.fileno(), socket.AF_INET, socket.SOCK_STREAM)  # type: ignore[union-attr]
+            with handle:
+                handle.shutdown(socket.SHUT_RDWR)
 
     def _connect(self) -> None:
         self._torn = False
@@ -85,7 +119,8 @@ class HttpReader(ResumingReader):
         status, headers = response.status, response.headers
         if status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
             self._refuse_disguise(headers)
-        if status == HTTPStatus.PARTIAL_CONTENT:
+        self.takes_ranges = status == HTTPStatus.PARTIAL_CONTENT
+        if self.takes_ranges:
             self._begin_partial(headers)
         elif status == HTTPStatus.OK:
             self._begin_whole(response)
@@ -199,9 +234,8 @@ class HttpReader(ResumingReader):
         etag, modified = headers.get("ETag"), headers.get("Last-Modified")
         identity = (etag.removeprefix("W/") if etag else None, modified)
         if self._identity is None:
-            self._identity = identity
-            self._validator = etag if etag and not etag.startswith("W/") else modified
-        for name, before, now in zip(("ETag", "Last-Modified"), self._identity, identity, strict=True):
+            self._remember(etag, modified)
+        for name, before, now in zip(("ETag", "Last-Modified"), self._identity or identity, identity, strict=True):
             if before and now and before != now:
                 message = f"its {name} was {before[:80]!r} and is now {now[:80]!r}"
                 raise changed(self.location, message, offset=self._position)
@@ -216,6 +250,11 @@ class HttpReader(ResumingReader):
             if not first:
                 raise changed(self.location, message, offset=self._position)
             raise refused(self.location, message, "past-end", offset=self._position)
+
+    def _remember(self, etag: str | None, modified: str | None) -> None:
+        self._found = (etag, modified)
+        self._identity = (etag.removeprefix("W/") if etag else None, modified)
+        self._validator = etag if etag and not etag.startswith("W/") else modified
 
     def _skip(self, response: HTTPResponse, count: int) -> None:
         scratch = memoryview(bytearray(min(count, 1 << 20)))

@@ -97,6 +97,8 @@ class ResumingReader(ABC):
         Byte at which to begin.
     retries
         How many attempts in a row may fail without a single byte gained.
+    sleep
+        Waits between attempts; may raise, which ends them.
 
     Attributes
     ----------
@@ -106,8 +108,11 @@ class ResumingReader(ABC):
         Total bytes of the source, None as long as nobody told.
     """
 
-    def __init__(self, location: str, *, offset: int, retries: int) -> None:
+    def __init__(
+        self, location: str, *, offset: int, retries: int, sleep: Callable[[float], None] | None = None
+    ) -> None:
         self.location = location
+        self._sleep = sleep
         self.size: int | None = None
         self._position = offset
         self._retries = retries
@@ -209,7 +214,7 @@ class ResumingReader(ABC):
             "%s: %s at byte %d; attempt %d of %d in %.1f s",
             self.location, problem, self._position, self._failures, self._retries, delay,
         )  # fmt: skip
-        time.sleep(delay)
+        (self._sleep or time.sleep)(delay)
 
     def _hang_up(self) -> None:
         self._connected = False

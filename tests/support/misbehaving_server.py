@@ -63,6 +63,8 @@ class Answer:
         Answer 200 with the whole file whatever was asked.
     ignore_if_range
         Answer 206 although the validator no longer fits.
+    max_range
+        Most bytes of a range that are sent; the answer says so.
     """
 
     status: int | None = None
@@ -75,6 +77,7 @@ class Answer:
     framing: Literal["length", "chunked", "close"] = "length"
     ignore_range: bool = False
     ignore_if_range: bool = False
+    max_range: int | None = None
 
 
 def busy(status: int = 503, retry_after: str | None = None) -> Answer:
@@ -256,6 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_head(416, {"Content-Range": f"bytes */{len(data)}"}, 0, answer)
         else:
             first, end = span
+            end = end if answer.max_range is None else min(end, first + answer.max_range)
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{len(data)}"
             self._send_head(206, headers, end - first, answer)
             self._send_body(data[first:end], answer)
