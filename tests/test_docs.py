@@ -56,6 +56,21 @@ def test_shell_blocks_name_what_exists(page):
     assert used <= targets
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_the_docs_are_understood(page):
+    """Each `sa1b` line of a page names a command and options that the command line has."""
+    from click.testing import CliRunner
+
+    from sa1b_hf.cli import main
+
+    for line in "\n".join(_blocks(page, "sh")).splitlines():
+        if line.startswith("sa1b "):
+            command, *arguments = line.partition("#")[0].split()[1:]
+            text = CliRunner().invoke(main, [command, "--help"]).output
+            assert "Usage:" in text
+            assert [word for word in arguments if word.startswith("--") and word not in text] == []
+
+
 def test_every_option_is_in_the_readme():
     """The table of options names each option of the builder."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
