@@ -1,0 +1,83 @@
+"""Bytes of a source at any offset, and its size, whether it is a file or far away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Final
+
+from .transport import Source, local_path, open_raw, read_range
+
+__all__ = ["RandomBytes"]
+
+_CHUNK: Final = 1 << 18
+
+
+class RandomBytes:
+    """A source that is read here and there.
+
+    Parameters
+    ----------
+    source
+        A path, a URL or a signed link.
+    storage_options
+        Passed to the file system of a remote source.
+
+    Attributes
+    ----------
+    size
+        Bytes of the source.
+
+    """
+
+    def __init__(self, source: Source, storage_options: Mapping[str, Any] | None = None) -> None:
+        self._source = source
+        self._storage_options = storage_options
+        path = local_path(source)
+        # opening it through the transport gives its typed errors
+        with open_raw(source, storage_options=storage_options) as raw:
+            if raw.size is None:
+                raw.readinto(bytearray(1))  # now the server has told
+            self.size = raw.size or 0
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)) if path and hasattr(os, "pread") else -1
+
+    def read(self, start: int, length: int) -> bytes:
+        """Read from `start` on; fewer than `length` bytes at the end of the source only; one request when remote."""
+        length = max(0, min(length, self.size - start))
+        if self._fd < 0:
+            return read_range(self._source, start, length, storage_options=self._storage_options)
+        data = os.pread(self._fd, length, start)
+        while len(data) < length and (more := os.pread(self._fd, length - len(data), start + len(data))):
+            data += more
+        return data
+
+    def iter_chunks(self, start: int, stop: int | None = None) -> Iterator[bytes]:
+        """Give everything from `start` on in order, in chunks of 256 KiB; over one connection when remote."""
+        stop = self.size if stop is None else min(stop, self.size)
+        if self._fd >= 0:
+            for at in range(start, stop, _CHUNK):
+                yield self.read(at, min(_CHUNK, stop - at))
+            return
+        with open_raw(self._source, offset=min(start, self.size), storage_options=self._storage_options) as raw:
+            while start < stop:
+                buffer = bytearray(min(_CHUNK, stop - start))
+                count = raw.readinto(buffer)
+                if not count:
+                    return
+                start += count
+                yield bytes(memoryview(buffer)[:count])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> RandomBytes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
