@@ -20,8 +20,8 @@ __all__ = [
     "MAX_STORED",
     "iter_stored_runs",
     "resolve_copying_engine",
-    "start_at_stored",
     "stands_at_stored",
+    "start_at_stored",
 ]
 
 _WINDOW: Final = 1 << 15

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ._deflate import resolve_copying_engine
 from ._gzip_walk import Checksums, GzipWalk, gzip_error
 from ._random_bytes import RandomBytes
-from .gzsync import DEFAULT_LOOKBACK, Joint, find_part
+from .gzsync import Joint
 from .inflate import GZIP_MAGIC
-from .source import StreamCursor
+from .source import FileCursor, StreamCursor
 from .tar import Member, SkippedMember, iter_members
-from .transport import Source
+from .transport import local_path
 
-__all__ = ["PartCursor", "iter_part_members", "open_part"]
+__all__ = ["PartCursor", "PlainPartCursor", "iter_part_members", "open_between"]
+
+
+class PlainPartCursor(FileCursor):
+    """A cursor over a part of a plain local file, with the offsets of the file."""
+
+    def __init__(self, path: Path, begin: Joint, end: Joint | None, shard: str | None) -> None:
+        super().__init__(path)
+        self.offset = begin.point.compressed
+        self.checksums = Checksums()
+        self._end = end
+        self._shard = shard
+
+    def is_past(self, offset: int) -> bool:
+        """Tell whether an entry that begins at `offset` belongs to a later part."""
+        return self._end is not None and offset >= self._end.point.compressed
+
+    def check_end(self) -> None:
+        """Check that the next part begins where this one ends; raises as `PartCursor.check_end`."""
+        if self._end is not None and self.offset > self._end.point.compressed:
+            raise gzip_error("gzip-joint", self._end.point.compressed, self._shard)
 
 
 class PartCursor(StreamCursor):
@@ -78,44 +100,29 @@ class PartCursor(StreamCursor):
         yield from data.iter_chunks(begin)
 
 
-def open_part(
-    source: Source,
-    index: int,
-    of: int,
+def open_between(
+    data: RandomBytes,
+    begin: Joint,
+    end: Joint | None,
     *,
-    lookback: int = DEFAULT_LOOKBACK,
     engine: str = "auto",
     shard: str | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-) -> PartCursor | None:
-    """Open one of several parts of a shard.
-
-    Parameters
-    ----------
-    source, shard, storage_options
-        As for `sa1b_hf.source.open_shard`.
-    index, of, lookback, engine
-        As for `sa1b_hf.gzsync.find_part`.
+) -> PartCursor | PlainPartCursor:
+    """Open what lies between two joints; None as the end is that of the file.
 
     Returns
     -------
-    PartCursor or None
-        At the part's first entry; None if the part is empty.
+    PartCursor or PlainPartCursor
+        At the first entry. Close it, then `data`.
 
     """
-    data = RandomBytes(source, storage_options)
-    try:
-        begin, end = find_part(data, index, of, lookback=lookback, engine=engine)
-        if begin is None:
-            data.close()
-            return None
-        return PartCursor(data, begin, end, engine, shard)
-    except BaseException:
-        data.close()
-        raise
+    path = local_path(data.source)
+    if path is not None and hasattr(os, "preadv") and data.read(0, 2) != GZIP_MAGIC:
+        return PlainPartCursor(path, begin, end, shard)
+    return PartCursor(data, begin, end, engine, shard)
 
 
-def iter_part_members(cursor: PartCursor) -> Iterator[Member | SkippedMember]:
+def iter_part_members(cursor: PartCursor | PlainPartCursor) -> Iterator[Member | SkippedMember]:
     """Walk through the members whose entries begin in a part.
 
     Raises

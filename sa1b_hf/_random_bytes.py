@@ -28,11 +28,13 @@ class RandomBytes:
     ----------
     size
         Bytes of the source.
+    source
+        As given.
 
     """
 
     def __init__(self, source: Source, storage_options: Mapping[str, Any] | None = None) -> None:
-        self._source = source
+        self.source = source
         self._storage_options = storage_options
         path = local_path(source)
         # opening it through the transport gives its typed errors
@@ -46,7 +48,7 @@ class RandomBytes:
         """Read from `start` on; fewer than `length` bytes at the end of the source only; one request when remote."""
         length = max(0, min(length, self.size - start))
         if self._fd < 0:
-            return read_range(self._source, start, length, storage_options=self._storage_options)
+            return read_range(self.source, start, length, storage_options=self._storage_options)
         data = os.pread(self._fd, length, start)
         while len(data) < length and (more := os.pread(self._fd, length - len(data), start + len(data))):
             data += more
@@ -59,7 +61,7 @@ class RandomBytes:
             for at in range(start, stop, _CHUNK):
                 yield self.read(at, min(_CHUNK, stop - at))
             return
-        with open_raw(self._source, offset=min(start, self.size), storage_options=self._storage_options) as raw:
+        with open_raw(self.source, offset=min(start, self.size), storage_options=self._storage_options) as raw:
             while start < stop:
                 buffer = bytearray(min(_CHUNK, stop - start))
                 count = raw.readinto(buffer)

@@ -18,8 +18,9 @@ from .filters import AnnotationFilter, ImageFilter
 from .inflate import resolve_engine
 from .jpeg import check_jpeg
 from .pairing import DEFAULT_RAM_CAP, Pairing, Record
+from .parts import PartReader
 from .reports import PassReport
-from .source import open_shard
+from .source import Cursor, open_shard
 from .tar import iter_members
 from .transport import Source
 
@@ -77,7 +78,11 @@ class ReadOptions:
 
 
 def iter_batches(
-    source: Source, shard: str, options: ReadOptions | None = None, report: PassReport | None = None
+    source: Source,
+    shard: str,
+    options: ReadOptions | None = None,
+    report: PassReport | None = None,
+    part: tuple[int, int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read one shard.
 
@@ -91,6 +96,9 @@ def iter_batches(
         See `ReadOptions`.
     report
         Counts are added to it while batches come out; it is complete when the iterator ends.
+    part
+        (index, of): read only this part of the shard, counted from 0, see `sa1b_hf.parts`. All parts together are the
+        shard.
 
     Yields
     ------
@@ -108,11 +116,14 @@ def iter_batches(
     """
     options = options or ReadOptions()
     report = PassReport() if report is None else report
-    yield from _ShardPass(source, shard, options, report).run()
+    yield from _ShardPass(source, shard, options, report, part).run()
 
 
 class _ShardPass:
-    def __init__(self, source: Source, shard: str, options: ReadOptions, report: PassReport) -> None:
+    def __init__(
+        self, source: Source, shard: str, options: ReadOptions, report: PassReport, part: tuple[int, int] | None
+    ) -> None:
+        self._part = part
         self._source = source
         self._shard = shard
         self._options = options
@@ -134,22 +145,33 @@ class _ShardPass:
             ram_cap=options.ram_cap,
             scratch_dir=options.scratch_dir,
         )
-        cursor = None
+        reader: Cursor | PartReader | None = None
         try:
-            cursor = open_shard(
-                self._source, engine=options.engine, shard=self._shard, storage_options=options.storage_options
-            )
-            yield from self._iter_complete(pairing.iter_records(iter_members(cursor)))
+            reader = self._open()
+            yield from self._iter_complete(self._iter_records(reader, pairing))
         except ShardError as error:
             if abandoned := pairing.abandon():
                 report.skipped["incomplete"] += abandoned
             error.shard = error.shard or self._shard
-            self._faults.break_shard(error, cursor.offset if cursor else 0)
+            self._faults.break_shard(error, reader.offset if reader else 0)
         finally:
             pairing.close()
-            if cursor:
-                cursor.close()
+            if reader:
+                reader.close()
         report.completed += 1
+
+    def _open(self) -> Cursor | PartReader:
+        engine, storage_options = self._options.engine, self._options.storage_options
+        if self._part is not None:
+            return PartReader(
+                self._source, self._part, engine=engine, shard=self._shard, storage_options=storage_options
+            )
+        return open_shard(self._source, engine=engine, shard=self._shard, storage_options=storage_options)
+
+    def _iter_records(self, reader: Cursor | PartReader, pairing: Pairing) -> Iterator[Record]:
+        if isinstance(reader, PartReader):
+            return reader.iter_records(pairing, images=self._with_images)
+        return pairing.iter_records(iter_members(reader))
 
     def _iter_complete(self, records: Iterator[Record]) -> Iterator[pa.RecordBatch]:
         """Turn records into batches; an error of the records comes after the rows that were complete before it."""

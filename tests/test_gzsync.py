@@ -14,7 +14,7 @@ from support.incompressible import COMPRESSORS, compress, jpeg, make_members, ma
 from sa1b_hf._crc import crc32_combine
 from sa1b_hf._deflate import stands_at_stored, start_at_stored
 from sa1b_hf._gzip_walk import Checksums, GzipWalk, Point
-from sa1b_hf._part_cursor import PartCursor, iter_part_members, open_part
+from sa1b_hf._part_cursor import PartCursor, iter_part_members, open_between
 from sa1b_hf._random_bytes import RandomBytes
 from sa1b_hf.errors import CompressionError, ConfigError, ShardError
 from sa1b_hf.gzsync import START, Joint, find_joint, find_part
@@ -33,6 +33,12 @@ def _read(cursor, members):
 def _read_whole(path):
     cursor = open_shard(path)
     return _read(cursor, iter_members(cursor))
+
+
+def open_part(path, index, of, **options):
+    data = RandomBytes(path)
+    begin, end = find_part(data, index, of, **options)
+    return begin and open_between(data, begin, end)
 
 
 def _read_parts(path, of, **options):

@@ -14,7 +14,6 @@ import pytest
 
 from sa1b_hf.testing import encode_document, make_document
 
-WIDTH, HEIGHT = 96, 72  # of the preset "small", whose documents are used
 Members = list[tuple[str, bytes]]
 
 COMPRESSORS = (
@@ -28,9 +27,9 @@ COMPRESSORS = (
 )
 
 
-def jpeg(size: int, seed: int, inner: bytes = b"") -> bytes:
+def jpeg(size: int, seed: int, inner: bytes = b"", *, width: int = 96, height: int = 72) -> bytes:
     """A JPEG for all that a header tells: SOI, a frame header, noise, `inner`, noise, EOI."""
-    frame = b"\xff\xc0\x00\x11\x08" + HEIGHT.to_bytes(2, "big") + WIDTH.to_bytes(2, "big") + b"\x03" + bytes(9)
+    frame = b"\xff\xc0\x00\x11\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big") + b"\x03" + bytes(9)
     noise = random.Random(seed).randbytes(size)
     half = size // 2
     return b"\xff\xd8" + frame + noise[:half] + inner + noise[half:] + b"\xff\xd9"
@@ -45,9 +44,10 @@ def make_members(
     for number in range(num_images):
         image_id = first_id + number
         hidden = inner[number % len(inner)] if inner else b""
-        members.append((f"./sa_{image_id}.jpg", jpeg(rng.randint(least, most), seed * 1000 + number, hidden)))
-        document = encode_document(make_document(image_id, seed=seed, preset="small"))
-        members.append((f"./sa_{image_id}.json", document))
+        document = make_document(image_id, seed=seed, preset="small")
+        shape = {"width": document["image"]["width"], "height": document["image"]["height"]}
+        image = jpeg(rng.randint(least, most), seed * 1000 + number, hidden, **shape)
+        members += [(f"./sa_{image_id}.jpg", image), (f"./sa_{image_id}.json", encode_document(document))]
     rng.shuffle(members)
     return members
 
