@@ -16,7 +16,7 @@ _CHECKSUM: Final = slice(148, 156)
 _SIZE: Final = slice(124, 136)
 _EXTENSIONS: Final = frozenset(b"LKx")
 _WITHOUT_DATA: Final = frozenset(b"123456")
-_NAME: Final = re.compile(rb"(?:\./|[\w-]+/)?sa_\d{1,18}\.(?:jpg|json)", re.IGNORECASE)
+_NAME: Final = re.compile(r"(?:\./|[\w-]+/)?(sa_(\d{1,18}))\.(jpg|json)", re.ASCII | re.IGNORECASE)
 _MAX_HEADERS: Final = 1 << 20
 
 
@@ -48,7 +48,12 @@ class Entry(NamedTuple):
     @property
     def has_known_name(self) -> bool:
         """True for what SA-1B consists of."""
-        return self.is_extension or _NAME.fullmatch(self.name.encode()) is not None
+        return self.is_extension or self.parse_name() is not None
+
+    def parse_name(self) -> tuple[str, int, str] | None:
+        """Give the file name without folders, the image id and the kind; None for what is no member of SA-1B."""
+        match = None if self.is_extension else _NAME.fullmatch(self.name)
+        return (f"{match[1]}.{match[3].lower()}", int(match[2]), match[3].lower()) if match else None
 
 
 def parse_entry(block: Chunk) -> Entry | None:

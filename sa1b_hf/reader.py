@@ -20,8 +20,9 @@ from .jpeg import check_jpeg
 from .pairing import DEFAULT_RAM_CAP, Pairing, Record
 from .parts import PartReader
 from .reports import PassReport
+from .salvage import SalvageReport, iter_salvaged_members
 from .source import Cursor, open_shard
-from .tar import iter_members
+from .tar import Member, iter_members
 from .transport import Source
 
 __all__ = ["ReadOptions", "iter_batches"]
@@ -54,6 +55,10 @@ class ReadOptions:
         Largest number of rows of a batch. The first batches are smaller, so that the first example comes early.
     storage_options
         Passed to the file system of a remote source.
+    salvage
+        Read on behind damage, with ``on_error="warn"``: images that it did not touch come out, each loss is reported
+        as a break of the shard. Off by default: behind damage the checksum of the shard proves nothing any more, and
+        whoever accepts that should say so.
 
     """
 
@@ -66,6 +71,7 @@ class ReadOptions:
     engine: str = "auto"
     batch_rows: int = _MAX_BATCH_ROWS
     storage_options: Mapping[str, Any] | None = None
+    salvage: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_rows < 1:
@@ -74,6 +80,8 @@ class ReadOptions:
             raise ConfigError(f"ram_cap: expected a number of bytes, found {self.ram_cap}")
         if self.on_error not in get_args(OnError):
             raise ConfigError(f"on_error: expected one of {list(get_args(OnError))}, found {self.on_error!r}")
+        if self.salvage and self.on_error != "warn":
+            raise ConfigError("salvage: expected on_error='warn' with it: on_error='raise' ends at the first damage")
         resolve_engine(self.engine)
 
 
@@ -147,8 +155,11 @@ class _ShardPass:
         )
         reader: Cursor | PartReader | None = None
         try:
-            reader = self._open()
-            yield from self._iter_complete(self._iter_records(reader, pairing))
+            if options.salvage and self._part is None:
+                yield from self._iter_complete(pairing.iter_records(self._iter_salvaged()))
+            else:
+                reader = self._open()
+                yield from self._iter_complete(self._iter_records(reader, pairing))
         except ShardError as error:
             if abandoned := pairing.abandon():
                 report.skipped["incomplete"] += abandoned
@@ -167,6 +178,18 @@ class _ShardPass:
                 self._source, self._part, engine=engine, shard=self._shard, storage_options=storage_options
             )
         return open_shard(self._source, engine=engine, shard=self._shard, storage_options=storage_options)
+
+    def _iter_salvaged(self) -> Iterator[Member]:
+        options, found = self._options, SalvageReport()
+        yield from iter_salvaged_members(
+            self._source, found, engine=options.engine, storage_options=options.storage_options
+        )
+        for loss in found.lost:
+            where = f"bytes {loss.start:,} to {loss.stop:,} of the file, {loss.name or 'no name is known'}"
+            self._faults.break_shard(
+                ShardError(f"lost {where}; download it again", reason=loss.reason, shard=self._shard, member=loss.name),
+                None,
+            )
 
     def _iter_records(self, reader: Cursor | PartReader, pairing: Pairing) -> Iterator[Record]:
         if isinstance(reader, PartReader):
