@@ -10,7 +10,7 @@ from ._deflate import MAX_OUTPUT, stands_at_stored, start_at_stored
 from .errors import CompressionError
 from .inflate import GZIP_MAGIC, Chunk
 
-__all__ = ["Checksums", "GzipWalk", "Point", "gzip_error"]
+__all__ = ["FILE_START", "Checksums", "GzipWalk", "Point", "gzip_error"]
 
 _TRAILER: Final = 8
 _RAW: Final = -15
@@ -32,6 +32,9 @@ class Point(NamedTuple):
 
     compressed: int
     is_stored: bool
+
+
+FILE_START: Final = Point(0, is_stored=False)
 
 
 class Checksums:

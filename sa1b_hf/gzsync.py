@@ -13,7 +13,7 @@ from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 
 from ._deflate import LOOK_AHEAD, iter_stored_runs, resolve_copying_engine
-from ._gzip_walk import GzipWalk, Point
+from ._gzip_walk import FILE_START, GzipWalk, Point
 from ._random_bytes import RandomBytes
 from ._tar_scan import BLOCK, BrokenChainError, HeaderScan, parse_entry
 from .errors import CompressionError, ConfigError
@@ -45,7 +45,7 @@ class Joint(NamedTuple):
     skip: int
 
 
-START: Final = Joint(Point(0, is_stored=False), 0)
+START: Final = Joint(FILE_START, 0)
 
 
 def find_part(
@@ -116,7 +116,7 @@ def find_joint(
     module = resolve_copying_engine(engine)
     while low < high:
         if low <= lookback:
-            return _Approach(data, module, START.point).find(low, high)
+            return _Approach(data, module, FILE_START).find(low, high)
         for anchor in _first_points(data, low - lookback, low - lookback // 2):
             try:
                 return _Approach(data, module, anchor).find(low, high)
@@ -156,7 +156,7 @@ class _Approach:
     def __init__(self, data: RandomBytes, module: Any, anchor: Point) -> None:
         self._data = data
         self._module = module
-        self._is_certain = anchor == START.point
+        self._is_certain = anchor == FILE_START
         self._walk = GzipWalk(module, anchor)
         self._scan = HeaderScan()
 

@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 import numpy as np
 import pyarrow as pa
 
+from ._ids import is_int
 from .annotations import ParsedDocuments, parse_documents
 from .errors import ConfigError, ImageError, RecordError, ShardError
 from .faults import Faults, OnError
@@ -31,6 +32,7 @@ _log = logging.getLogger("sa1b_hf")
 
 _MAX_BATCH_BYTES: Final = 64 << 20
 _MAX_BATCH_ROWS: Final = 32
+_MAX_THREADS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class ReadOptions:
         Largest number of rows of a batch. The first batches are smaller, so that the first example comes early.
     storage_options
         Passed to the file system of a remote source.
+    inflate_threads
+        How many threads inflate a gzip shard that is read front to back; more than one costs some 30 MB each.
     salvage
         Read on behind damage, with ``on_error="warn"``: images that it did not touch come out, each loss is reported
         as a break of the shard. Off by default: behind damage the checksum of the shard proves nothing any more, and
@@ -71,6 +75,7 @@ class ReadOptions:
     engine: str = "auto"
     batch_rows: int = _MAX_BATCH_ROWS
     storage_options: Mapping[str, Any] | None = None
+    inflate_threads: int = 1
     salvage: bool = False
 
     def __post_init__(self) -> None:
@@ -80,6 +85,8 @@ class ReadOptions:
             raise ConfigError(f"ram_cap: expected a number of bytes, found {self.ram_cap}")
         if self.on_error not in get_args(OnError):
             raise ConfigError(f"on_error: expected one of {list(get_args(OnError))}, found {self.on_error!r}")
+        if not is_int(self.inflate_threads) or not 1 <= self.inflate_threads <= _MAX_THREADS:
+            raise ConfigError(f"inflate_threads: expected 1 to {_MAX_THREADS}, found {self.inflate_threads!r}")
         if self.salvage and self.on_error != "warn":
             raise ConfigError("salvage: expected on_error='warn' with it: on_error='raise' ends at the first damage")
         resolve_engine(self.engine)
@@ -124,6 +131,8 @@ def iter_batches(
     """
     options = options or ReadOptions()
     report = PassReport() if report is None else report
+    if part is not None and options.salvage:
+        raise ConfigError("salvage: expected whole shards with it, found a part of one; drop parts= or salvage=")
     yield from _ShardPass(source, shard, options, report, part).run()
 
 
@@ -177,7 +186,13 @@ class _ShardPass:
             return PartReader(
                 self._source, self._part, engine=engine, shard=self._shard, storage_options=storage_options
             )
-        return open_shard(self._source, engine=engine, shard=self._shard, storage_options=storage_options)
+        return open_shard(
+            self._source,
+            engine=engine,
+            shard=self._shard,
+            storage_options=storage_options,
+            inflate_threads=self._options.inflate_threads,
+        )
 
     def _iter_salvaged(self) -> Iterator[Member]:
         options, found = self._options, SalvageReport()

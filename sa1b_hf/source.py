@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
 
+from ._parallel_inflate import iter_inflated_parallel
 from .errors import SourceChangedError, SourceError
 from .inflate import GZIP_MAGIC, Chunk, iter_inflated
 from .transport import RawReader, Source, local_path, open_raw
@@ -178,7 +179,12 @@ class FileCursor(Cursor):
 
 
 def open_shard(
-    source: Source, *, engine: str = "auto", shard: str | None = None, storage_options: Mapping[str, Any] | None = None
+    source: Source,
+    *,
+    engine: str = "auto",
+    shard: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    inflate_threads: int = 1,
 ) -> Cursor:
     """Open a shard for reading front to back.
 
@@ -192,6 +198,8 @@ def open_shard(
         Name for error messages.
     storage_options
         Passed to the file system of the URL's protocol.
+    inflate_threads
+        How many threads inflate gzip, ahead of the reader if more than one.
 
     Returns
     -------
@@ -212,7 +220,11 @@ def open_shard(
         head = _read_head(raw)
         _check_is_shard(head, shard)
         if head.startswith(GZIP_MAGIC):
-            chunks = iter_inflated(_chunks(raw, head, _COMPRESSED_CHUNK), engine=engine, shard=shard)
+            compressed = _chunks(raw, head, _COMPRESSED_CHUNK)
+            if inflate_threads > 1:
+                chunks = iter_inflated_parallel(compressed, inflate_threads, engine=engine, shard=shard)
+            else:
+                chunks = iter_inflated(compressed, engine=engine, shard=shard)
             return StreamCursor(chunks, "gzip", raw)
         if (path := local_path(source)) is not None and hasattr(os, "preadv"):
             raw.close()
