@@ -109,7 +109,7 @@ class GzipWalk:
         twin._knows_start = False
         return twin
 
-    def feed(self, data: Chunk) -> Iterator[bytes]:
+    def feed(self, data: Chunk | memoryview) -> Iterator[bytes]:
         """Inflate more of the file; consume the iterator to its end before anything else is asked.
 
         Raises
@@ -120,7 +120,7 @@ class GzipWalk:
         """
         begin = self.position
         self.position += len(data)
-        rest = data
+        rest: Chunk | memoryview = data
         while rest:
             if self._decoder is None:
                 rest = self._pass_framing(rest, begin + len(data))
@@ -147,7 +147,7 @@ class GzipWalk:
         if not self.is_at_end:
             raise gzip_error("gzip-truncated", self.position, self._shard)
 
-    def _inflate(self, data: Chunk) -> Generator[bytes, None, Chunk]:
+    def _inflate(self, data: Chunk | memoryview) -> Generator[bytes, None, Chunk]:
         decoder: Any = self._decoder
         sums = self.checksums
         while True:
@@ -168,7 +168,7 @@ class GzipWalk:
             if not data and len(out) < MAX_OUTPUT:
                 return b""
 
-    def _pass_framing(self, data: Chunk, end: int) -> Chunk:
+    def _pass_framing(self, data: Chunk | memoryview, end: int) -> Chunk:
         """Pass a trailer, padding and the next header, as far as they are there; give what follows."""
         held = self._held + bytes(data)
         self._held = b""

@@ -131,7 +131,7 @@ def _inflate_ahead(module: Any, span: _Span, shard: str | None) -> _Result:
     size = at = 0
     try:
         while at < len(view) and size < _MAX_OUTPUT:
-            for piece in walk.feed(view[at : at + _STEP]):  # type: ignore[arg-type]
+            for piece in walk.feed(view[at : at + _STEP]):
                 pieces.append(piece)
                 size += len(piece)
                 if size > 2 * _MAX_OUTPUT:
