@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -112,10 +112,9 @@ class Pairing:
                 self._complete += 1
                 yield record
 
-    @property
-    def waiting(self) -> int:
-        """Number of halves whose other half was not met."""
-        return len(self._waiting)
+    def list_missing(self) -> list[tuple[int, Literal["jpg", "json"]]]:
+        """List the halves whose other half waits, by id and kind."""
+        return [(image_id, "json" if kind == "jpg" else "jpg") for image_id, (kind, _) in self._waiting.items()]
 
     def iter_missing(self, members: Iterator[Member | SkippedMember]) -> Iterator[Record]:
         """Look for missing halves in another part, and stop when there are none left.

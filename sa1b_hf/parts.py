@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from ._part_cursor import PartCursor, PlainPartCursor, iter_part_members, open_between
 from ._random_bytes import RandomBytes
 from .gzsync import DEFAULT_LOOKBACK, START, Joint, find_part
+from .index import Kind
 from .pairing import Pairing, Record
+from .shard import SA1BShard
+from .source import MemoryBlob
+from .tar import Member
 from .transport import Source
 
 __all__ = ["PartReader"]
@@ -28,14 +33,16 @@ class PartReader:
         As for `sa1b_hf.gzsync.find_part`.
     shard
         Name for messages.
+    index
+        Path of an index of the shard, which is built if there is none.
 
     Notes
     -----
     Members belong to the part in which their header begins, and images to the part of their document. A JPEG that is
     in another part is looked for there: first in the neighbours, where it is if images and documents lie side by side,
     then everywhere. In a shard in random order that costs a pass over the whole shard for each part, which does not
-    parse, hold or copy anything else. A second copy of a document in another part, a fault that a sequential pass
-    would report, is not noticed.
+    parse, hold or copy anything else; with an index only what is missing is read. A second copy of a document in
+    another part, a fault that a sequential pass would report, is not noticed.
 
     """
 
@@ -48,7 +55,11 @@ class PartReader:
         shard: str | None = None,
         lookback: int = DEFAULT_LOOKBACK,
         storage_options: Mapping[str, Any] | None = None,
+        index: Path | None = None,
     ) -> None:
+        self._source = source
+        self._storage_options = storage_options
+        self._index_path = index
         self._engine = engine
         self._shard = shard
         self._index, self._of = part
@@ -70,14 +81,40 @@ class PartReader:
         if begin is not None:
             yield from pairing.iter_complete(iter_part_members(self._open(begin, end)))
             pairing.forget_foreign_rejects()
-            if images:
-                for low, high in self._others(begin, end) if pairing.waiting else ():
-                    yield from pairing.iter_missing(iter_part_members(self._open(low, high)))
+            if images and pairing.list_missing():
+                yield from self._iter_missing(pairing, begin, end)
         pairing.report_orphans()
 
     def close(self) -> None:
         """Let go of files and connections."""
         self._stack.close()
+
+    def _iter_missing(self, pairing: Pairing, begin: Joint, end: Joint | None) -> Iterator[Record]:
+        if self._index_path is not None:
+            yield from pairing.iter_missing(self._look_up(pairing.list_missing()))
+            return
+        for low, high in self._others(begin, end):
+            yield from pairing.iter_missing(iter_part_members(self._open(low, high)))
+            if not pairing.list_missing():
+                return
+
+    def _look_up(self, missing: list[tuple[int, Kind]]) -> Iterator[Member]:
+        """Give members by their place in the index, in the order of the shard."""
+        self._index_path.parent.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
+        shard = SA1BShard(
+            self._source,
+            self._index_path,
+            shard=self._shard,
+            engine=self._engine,
+            storage_options=self._storage_options,
+        )
+        self._stack.callback(shard.close)
+        members = shard.index.members
+        found = [members[kind][image_id] for image_id, kind in missing if image_id in members[kind]]
+        for place in sorted(found, key=lambda member: member.offset):
+            name, kind = f"sa_{place.image_id}.{place.kind}", cast("Kind", place.kind)
+            held = _Indexed(shard, place.image_id, kind)
+            yield Member(name, place.image_id, kind, place.size, place.offset, held)  # type: ignore[arg-type]
 
     def _find(self, index: int) -> tuple[Joint | None, Joint | None]:
         return find_part(self._data, index, self._of, lookback=self._lookback, engine=self._engine)
@@ -102,3 +139,17 @@ class PartReader:
             yield after, None
         if before not in (None, START):
             yield START, before
+
+
+class _Indexed:
+    """A member that is read when it is asked for, in the place of the cursor that it would be read from."""
+
+    def __init__(self, shard: SA1BShard, image_id: int, kind: Kind) -> None:
+        self._shard = shard
+        self._what = image_id, kind
+
+    def read(self, size: int) -> bytes:
+        return self._shard.read(*self._what)[:size]
+
+    def take(self, size: int) -> MemoryBlob:
+        return MemoryBlob([memoryview(self.read(size))], size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -57,6 +58,9 @@ class ReadOptions:
         Largest number of rows of a batch. The first batches are smaller, so that the first example comes early.
     storage_options
         Passed to the file system of a remote source.
+    index_dir
+        Folder of indexes, ``<shard>.index.parquet``, by which parts of a shard find their missing halves; built when
+        they are not there, which takes a pass over the shard.
     inflate_threads
         How many threads inflate a gzip shard that is read front to back; more than one costs some 30 MB each.
     salvage
@@ -75,6 +79,7 @@ class ReadOptions:
     engine: str = "auto"
     batch_rows: int = _MAX_BATCH_ROWS
     storage_options: Mapping[str, Any] | None = None
+    index_dir: str | None = None
     inflate_threads: int = 1
     salvage: bool = False
 
@@ -183,8 +188,14 @@ class _ShardPass:
     def _open(self) -> Cursor | PartReader:
         engine, storage_options = self._options.engine, self._options.storage_options
         if self._part is not None:
+            folder = self._options.index_dir
             return PartReader(
-                self._source, self._part, engine=engine, shard=self._shard, storage_options=storage_options
+                self._source,
+                self._part,
+                engine=engine,
+                shard=self._shard,
+                storage_options=storage_options,
+                index=None if folder is None else Path(folder) / f"{self._shard}.index.parquet",
             )
         return open_shard(
             self._source,

@@ -36,7 +36,7 @@ REPORT_FILE = "sa1b_report.json"
 _RESHARD_PARTS = 8
 _MAX_PARTS = 1024
 # These change how rows are made, not which: a cache made with other values is as good.
-_NOT_IN_CACHE_KEY = ("ram_cap", "scratch_dir", "engine", "report_dir", "batch_rows", "inflate_threads")
+_NOT_IN_CACHE_KEY = ("ram_cap", "scratch_dir", "engine", "report_dir", "batch_rows", "index_dir", "inflate_threads")
 
 _CITATION = """\
 @inproceedings{kirillov2023segment,
@@ -99,7 +99,7 @@ class SA1BConfig(datasets.BuilderConfig):
         Cut each shard into so many parts, so that more processes or workers than shards can read. In the original
         order, at random, an image and its document are in different parts more often than not, and each part then
         looks through the whole shard; see `sa1b_hf.parts.PartReader`.
-    inflate_threads, salvage
+    index_dir, inflate_threads, salvage
         See `sa1b_hf.reader.ReadOptions`.
 
     """
@@ -131,6 +131,7 @@ class SA1BConfig(datasets.BuilderConfig):
     batch_rows: int = 32
     report_dir: str | None = None
     parts: int = 1
+    index_dir: str | None = None
     inflate_threads: int = 1
     salvage: bool = False
 

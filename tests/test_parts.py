@@ -88,16 +88,25 @@ def test_options(shard, of, options):
     assert (total.seen, total.delivered, total.filtered) == (whole.seen, whole.delivered, whole.filtered)
 
 
+@pytest.mark.parametrize("of", [3, 16])
+def test_with_index(shard, of, tmp_path):
+    """With an index, built by the first part that needs it, the rows are the same."""
+    rows = [row for index in range(of) for row in _rows(shard, (index, of), index_dir=str(tmp_path / "index"))]
+    assert _by_id(rows) == _by_id(_rows(shard))
+    assert [path.name for path in (tmp_path / "index").glob("*")] in ([], ["sa_000000.index.parquet"])
+
+
 @pytest.mark.parametrize("how", ["gnu-6", "none"])
+@pytest.mark.parametrize("with_index", [True, False])
 @pytest.mark.parametrize("of", [2, 6])
-def test_orphans_are_counted_once(tmp_path, how, of):
+def test_orphans_are_counted_once(tmp_path, how, of, with_index):
     """An image without document, or the other way round, is reported by the part that has it, and by no other."""
     members = [member for member in make_members(12) if member[0] not in ("./sa_3.jpg", "./sa_5.json")]
     path = tmp_path / "sa_000000.tar"
     path.write_bytes(compress(make_tar(members), how))
-    report, rows = PassReport(), []
+    report, rows, folder = PassReport(), [], str(tmp_path) if with_index else None
     for index in range(of):
-        rows += _rows(path, (index, of), report, on_error="warn")
+        rows += _rows(path, (index, of), report, on_error="warn", index_dir=folder)
     assert sorted(row["image_id"] for row in rows) == [1, 2, 4, *range(6, 13)]
     assert dict(report.skipped) == {"no-jpg": 1, "no-json": 1}
     assert report.seen == report.delivered + report.skipped.total() == 12
