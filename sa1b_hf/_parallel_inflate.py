@@ -17,8 +17,9 @@ from .inflate import Chunk
 __all__ = ["iter_inflated_parallel"]
 
 _SPAN: Final = 4 << 20  # compressed bytes of a thread's piece
-_WINDOW: Final = 1 << 18
-_STEP: Final = 1 << 18
+_WINDOW: Final = 1 << 22  # behind it, in which the next piece has to begin
+_PART: Final = 1 << 18
+_STEP: Final = 1 << 17
 _MAX_OUTPUT: Final = 64 << 20  # of one piece ahead of its turn; real ones inflate to little more than a span
 _CHECK: Final = 96 << 10
 _REPLAY_STEPS: Final = (4096, 64, 1)
@@ -80,7 +81,7 @@ class _Joiner:
         self, pool: ThreadPoolExecutor, threads: int, chunks: Iterator[Chunk], module: Any, shard: str | None
     ) -> None:
         self._pool = pool
-        self._depth = threads + 1
+        self._depth = threads + 3
         self._spans = _iter_spans(chunks, module)
         self._module = module
         self._shard = shard
@@ -180,7 +181,7 @@ def _iter_spans(chunks: Iterator[Chunk], module: Any) -> Iterator[_Span]:
         while len(buffer) >= _SPAN + _WINDOW + LOOK_AHEAD:
             cut = _find_cut(buffer, module)
             size = _SPAN + _WINDOW if cut is None else cut
-            yield _Span(bytes(buffer[:size]), point)
+            yield _Span(bytes(memoryview(buffer)[:size]), point)
             del buffer[:size]
             position += size
             point = None if cut is None else Point(position, is_stored=True)
@@ -188,13 +189,14 @@ def _iter_spans(chunks: Iterator[Chunk], module: Any) -> Iterator[_Span]:
 
 
 def _find_cut(buffer: bytearray, module: Any) -> int | None:
-    window = bytes(memoryview(buffer)[_SPAN : _SPAN + _WINDOW + LOOK_AHEAD])
-    for at in iter_stored_runs(window, _WINDOW):
-        walk = GzipWalk(module, Point(0, is_stored=True))
-        try:
-            for _ in walk.feed(window[at : at + _CHECK]):
-                pass
-        except CompressionError:
-            continue
-        return _SPAN + at
+    for begin in range(_SPAN, _SPAN + _WINDOW, _PART):
+        window = bytes(memoryview(buffer)[begin : begin + _PART + LOOK_AHEAD])
+        for at in iter_stored_runs(window, _PART):
+            walk = GzipWalk(module, Point(0, is_stored=True))
+            try:
+                for _ in walk.feed(window[at : at + _CHECK]):
+                    pass
+            except CompressionError:
+                continue
+            return begin + at
     return None

@@ -23,6 +23,8 @@ class RandomBytes:
         A path, a URL or a signed link.
     storage_options
         Passed to the file system of a remote source.
+    read_ahead
+        Least bytes of a remote source that are asked for at once, and kept until others are.
 
     Attributes
     ----------
@@ -33,9 +35,14 @@ class RandomBytes:
 
     """
 
-    def __init__(self, source: Source, storage_options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, source: Source, storage_options: Mapping[str, Any] | None = None, *, read_ahead: int = 0
+    ) -> None:
         self.source = source
         self._storage_options = storage_options
+        self._read_ahead = read_ahead
+        self._kept = b""
+        self._kept_at = 0
         path = local_path(source)
         # opening it through the transport gives its typed errors
         with open_raw(source, storage_options=storage_options) as raw:
@@ -48,16 +55,26 @@ class RandomBytes:
         """Read from `start` on; fewer than `length` bytes at the end of the source only; one request when remote."""
         length = max(0, min(length, self.size - start))
         if self._fd < 0:
-            return read_range(self.source, start, length, storage_options=self._storage_options)
+            return self._request(start, length)
         data = os.pread(self._fd, length, start)
         while len(data) < length and (more := os.pread(self._fd, length - len(data), start + len(data))):
             data += more
         return data
 
+    def _request(self, start: int, length: int) -> bytes:
+        skip = start - self._kept_at
+        if skip < 0 or skip + length > len(self._kept):
+            ahead = max(length, min(self._read_ahead, self.size - start))
+            data = read_range(self.source, start, ahead, storage_options=self._storage_options)
+            if not self._read_ahead:
+                return data
+            self._kept, self._kept_at, skip = data, start, 0
+        return self._kept[skip : skip + length]
+
     def iter_chunks(self, start: int, stop: int | None = None) -> Iterator[bytes]:
-        """Give everything from `start` on in order, in chunks of 256 KiB; over one connection when remote."""
+        """Give everything from `start` on in order, in chunks of 256 KiB; over one connection when remote and long."""
         stop = self.size if stop is None else min(stop, self.size)
-        if self._fd >= 0:
+        if self._fd >= 0 or stop - start <= self._read_ahead:
             for at in range(start, stop, _CHUNK):
                 yield self.read(at, min(_CHUNK, stop - at))
             return

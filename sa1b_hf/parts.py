@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from ._part_cursor import PartCursor, PlainPartCursor, iter_part_members, open_between
 from ._random_bytes import RandomBytes
@@ -18,6 +18,8 @@ from .tar import Member
 from .transport import Source
 
 __all__ = ["PartReader"]
+
+_READ_AHEAD: Final = 4 << 20  # approaching a joint takes many short steps over some megabytes
 
 
 class PartReader:
@@ -65,7 +67,7 @@ class PartReader:
         self._index, self._of = part
         self._lookback = lookback
         self._stack = ExitStack()
-        self._data = self._stack.enter_context(RandomBytes(source, storage_options))
+        self._data = self._stack.enter_context(RandomBytes(source, storage_options, read_ahead=_READ_AHEAD))
         self.offset = 0
 
     def iter_records(self, pairing: Pairing, *, images: bool = True) -> Iterator[Record]:

@@ -21,6 +21,7 @@ from sa1b_hf.testing import make_shard
 def _small_spans(monkeypatch):
     monkeypatch.setattr(_parallel_inflate, "_SPAN", 1 << 18)
     monkeypatch.setattr(_parallel_inflate, "_MAX_OUTPUT", 1 << 20)
+    monkeypatch.setattr(_parallel_inflate, "_WINDOW", 1 << 18)
 
 
 def _content() -> bytes:

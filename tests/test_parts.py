@@ -119,6 +119,7 @@ def test_remote(shard):
     with MisbehavingServer() as server:
         url = server.add("/sa_000000.tar", shard.read_bytes())
         rows = [row for index in range(3) for row in _rows(url, (index, 3))]
+        assert len(server.requests) < 100, "joints are approached by few requests"
     assert _by_id(rows) == _by_id(_rows(shard))
 
 
