@@ -1,6 +1,6 @@
 """Inside one original shard: several processes, several threads, random access, salvage, each against its rivals.
 
-    python benchmarks/bench_gzsync.py [--images 200] [--keep FOLDER]
+    PYTHONPATH=. python benchmarks/bench_gzsync.py [--images 200] [--keep FOLDER]
 
 Rivals that are not installed (`rapidgzip`, `indexed_gzip`) are left out. Rates are medians of interleaved rounds.
 """
@@ -20,8 +20,6 @@ import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "tests")]
 
 from sa1b_hf.index import build_index
 from sa1b_hf.reader import ReadOptions, iter_batches
@@ -80,7 +78,8 @@ def bench_processes(path: Path, title: str, index_dir: str | None) -> None:
         found = interleaved({"one": one, "two": two})
     one_wall, two_wall = found["one"][0], found["two"][0]
     print(
-        f"processes, {title}: 1 {expected / one_wall:.0f} images/s, 2 {expected / two_wall:.0f} images/s, {one_wall / two_wall:.2f}x"
+        f"processes, {title}: 1 {expected / one_wall:.0f} images/s, "
+        f"2 {expected / two_wall:.0f} images/s, {one_wall / two_wall:.2f}x"
     )
 
 
@@ -150,6 +149,7 @@ def bench_access(path: Path, size: int) -> None:
 
 
 def bench_remote(path: Path, index, ids) -> None:
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from support.misbehaving_server import Answer, MisbehavingServer
 
     with MisbehavingServer() as server:
@@ -162,7 +162,8 @@ def bench_remote(path: Path, index, ids) -> None:
             times.append(time.perf_counter() - began)
         requests = (len(server.requests) - before) / len(ids)
     print(
-        f"random access over a server with 30 ms latency: {statistics.median(times) * 1000:.0f} ms median, {requests:.2f} requests a JPEG"
+        f"random access over a server with 30 ms latency: {statistics.median(times) * 1000:.0f} ms median, "
+        f"{requests:.2f} requests a JPEG"
     )
 
 
@@ -185,7 +186,8 @@ def bench_salvage(path: Path, folder: Path) -> None:
     except Exception as error:
         print(f"salvage, tarfile ends with {type(error).__name__}")
     print(
-        f"salvage: {found} members in {seconds:.1f} s, tarfile {standard}; lost: {[(loss.reason, loss.name) for loss in report.lost]}"
+        f"salvage: {found} members in {seconds:.1f} s, tarfile {standard}; "
+        f"lost: {[(loss.reason, loss.name) for loss in report.lost]}"
     )
     damaged.unlink()
 

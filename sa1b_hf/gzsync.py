@@ -19,7 +19,7 @@ from ._tar_scan import BLOCK, BrokenChainError, HeaderScan, parse_entry
 from .errors import CompressionError, ConfigError
 from .inflate import GZIP_MAGIC
 
-__all__ = ["DEFAULT_LOOKBACK", "START", "Joint", "find_joint", "find_part", "iter_points"]
+__all__ = ["DEFAULT_LOOKBACK", "START", "Joint", "find_between", "find_part", "iter_points"]
 
 DEFAULT_LOOKBACK: Final = 8 << 20  # several members: the largest JPEGs of SA-1B have about 5 MB
 _GROWTH: Final = 8
@@ -79,24 +79,24 @@ def find_part(
     """
     if not 0 <= index < of:
         raise ConfigError(f"part: expected 0 <= index < of, found {index} of {of}")
-    find = find_joint if data.read(0, 2) == GZIP_MAGIC else _find_plain_joint
     begin = START
     if index:
-        found = find(data, data.size * index // of, data.size * (index + 1) // of, lookback=lookback, engine=engine)
+        low, high = data.size * index // of, data.size * (index + 1) // of
+        found = find_between(data, low, high, lookback=lookback, engine=engine)
         if found is None:
             return None, None
         begin = found
     cuts = [data.size * cut // of for cut in range(index + 1, of + 1)]
     for low, high in pairwise(cuts):
-        if (end := find(data, low, high, lookback=lookback, engine=engine)) is not None:
+        if (end := find_between(data, low, high, lookback=lookback, engine=engine)) is not None:
             return begin, end
     return begin, None
 
 
-def find_joint(
+def find_between(
     data: RandomBytes, low: int, high: int, *, lookback: int = DEFAULT_LOOKBACK, engine: str = "auto"
 ) -> Joint | None:
-    """Find the first joint of a gzip shard in a stretch of compressed bytes.
+    """Find the first joint in a stretch of a shard.
 
     Parameters
     ----------
@@ -113,6 +113,11 @@ def find_joint(
         None if no place is certain: long runs of stored blocks are missing, or the shard is damaged before it.
 
     """
+    find = _find_joint if data.read(0, 2) == GZIP_MAGIC else _find_plain_joint
+    return find(data, low, high, lookback=lookback, engine=engine)
+
+
+def _find_joint(data: RandomBytes, low: int, high: int, *, lookback: int, engine: str) -> Joint | None:
     module = resolve_copying_engine(engine)
     while low < high:
         if low <= lookback:
@@ -255,7 +260,7 @@ class _Approach:
 
 
 def _find_plain_joint(data: RandomBytes, low: int, high: int, *, lookback: int, engine: str) -> Joint | None:  # noqa: ARG001
-    """Find the first entry of a plain tar in a stretch, as `find_joint` does for gzip."""
+    """Find the first entry of a plain tar in a stretch, as `_find_joint` does for gzip."""
     while low > lookback:
         try:
             found = _scan_plain(data, low - lookback, low)

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from ._part_cursor import PartCursor, PlainPartCursor, iter_part_members, open_between
 from ._random_bytes import RandomBytes
-from .gzsync import DEFAULT_LOOKBACK, START, Joint, find_part
+from .gzsync import DEFAULT_LOOKBACK, START, Joint, find_between, find_part
 from .index import Kind
 from .pairing import Pairing, Record
 from .shard import SA1BShard
@@ -19,6 +19,8 @@ from .transport import Source
 
 __all__ = ["PartReader"]
 
+_NEAR: Final = 16 << 20
+_GROWTH: Final = 8
 _READ_AHEAD: Final = 4 << 20  # approaching a joint takes many short steps over some megabytes
 
 
@@ -41,7 +43,7 @@ class PartReader:
     Notes
     -----
     Members belong to the part in which their header begins, and images to the part of their document. A JPEG that is
-    in another part is looked for there: first in the neighbours, where it is if images and documents lie side by side,
+    in another part is looked for there: first nearby, where it is if images and documents lie side by side,
     then everywhere. In a shard in random order that costs a pass over the whole shard for each part, which does not
     parse, hold or copy anything else; with an index only what is missing is read. A second copy of a document in
     another part, a fault that a sequential pass would report, is not noticed.
@@ -128,19 +130,23 @@ class PartReader:
         return cursor
 
     def _others(self, begin: Joint, end: Joint | None) -> Iterator[tuple[Joint, Joint | None]]:
-        """Give everything outside the part, neighbours first."""
-        after = before = None
-        if end is not None:
-            after = next((high for low, high in map(self._find, range(self._index + 1, self._of)) if low == end), None)
-            yield end, after
-        if begin != START:
-            found = (self._find(index)[0] for index in reversed(range(self._index)))
-            before = next(joint for joint in found if joint is not None)
-            yield before, begin
-        if after is not None:
-            yield after, None
-        if before not in (None, START):
-            yield START, before
+        """Give everything outside the part, first what is near."""
+        reach = _NEAR
+        while begin != START or end is not None:
+            if end is not None:
+                after = self._find_between(end.point.compressed + reach, self._data.size)
+                yield end, after
+                end = after
+            if begin != START:
+                before = self._find_between(begin.point.compressed - reach, begin.point.compressed) or START
+                yield before, begin
+                begin = before
+            reach *= _GROWTH
+
+    def _find_between(self, low: int, high: int) -> Joint | None:
+        if low <= 0:
+            return START
+        return find_between(self._data, low, high, lookback=self._lookback, engine=self._engine)
 
 
 class _Indexed:

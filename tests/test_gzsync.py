@@ -17,7 +17,7 @@ from sa1b_hf._gzip_walk import Checksums, GzipWalk, Point
 from sa1b_hf._part_cursor import PartCursor, iter_part_members, open_between
 from sa1b_hf._random_bytes import RandomBytes
 from sa1b_hf.errors import CompressionError, ConfigError, ShardError
-from sa1b_hf.gzsync import START, Joint, find_joint, find_part
+from sa1b_hf.gzsync import START, Joint, find_between, find_part
 from sa1b_hf.source import open_shard
 from sa1b_hf.tar import Member, iter_members
 
@@ -188,7 +188,7 @@ def test_checksum_of_all_parts(tmp_path, tar):
     with_joint = tmp_path / "sa_000000.tar"
     with_joint.write_bytes(data)
     with RandomBytes(with_joint) as source:
-        at = find_joint(source, 1 << 20, len(data)).point.compressed + 1000
+        at = find_between(source, 1 << 20, len(data)).point.compressed + 1000
     data[at] ^= 1
     with_joint.write_bytes(data)
     _, sums = _read_parts(with_joint, 4)

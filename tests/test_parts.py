@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.incompressible import compress, make_members, make_tar
 
-from sa1b_hf import load_dataset
+from sa1b_hf import load_dataset, parts
 from sa1b_hf.errors import ConfigError
 from sa1b_hf.filters import ImageFilter
 from sa1b_hf.parts import PartReader
@@ -43,6 +43,7 @@ def shard(request, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _short_lookback(monkeypatch):
     """Approach joints from close by, so that small shards have more than one way to be read."""
+    monkeypatch.setattr(parts, "_NEAR", 1 << 17)
     monkeypatch.setattr(
         PartReader.__init__, "__kwdefaults__", {**PartReader.__init__.__kwdefaults__, "lookback": 1 << 19}
     )
@@ -51,14 +52,14 @@ def _short_lookback(monkeypatch):
 @pytest.mark.parametrize("of", [1, 2, 3, 4, 8, 16, 64])
 def test_each_image_once(shard, of):
     """Whatever the number of parts, together they are the rows of the whole shard, and the counts add up."""
-    whole, total, parts = PassReport(), PassReport(), []
+    whole, total, rows = PassReport(), PassReport(), []
     expected = _rows(shard, report=whole)
     for index in range(of):
         report = PassReport()
-        parts += _rows(shard, (index, of), report)
+        rows += _rows(shard, (index, of), report)
         assert report.is_clean
         total.merge(report)
-    assert _by_id(parts) == _by_id(expected)
+    assert _by_id(rows) == _by_id(expected)
     assert (total.seen, total.delivered) == (whole.seen, whole.delivered)
 
 
