@@ -92,9 +92,9 @@ def _candidates(data: Chunk, phase: int, stop: int) -> np.ndarray:
     if count <= 0:
         return np.empty(0, np.int64)
     words = np.frombuffer(data, "<u4", count, phase)
-    length = words & np.uint32(0xFFFF)
-    is_stored = (length ^ (words >> np.uint32(16))) == np.uint32(0xFFFF)
-    is_stored &= length >= np.uint32(_MIN_STORED)
+    # Adding LEN to NLEN gives 0xFFFF in the upper half if, and only if, they are complements; LEN stays in the lower.
+    sums = words + (words << np.uint32(16)) - np.uint32(0xFFFF0000 | _MIN_STORED)
+    is_stored = sums <= np.uint32(MAX_STORED - _MIN_STORED)
     places = np.flatnonzero(is_stored) * _HEADER + phase
     return places[places < stop]
 
