@@ -119,17 +119,17 @@ class Pairing:
     def iter_missing(self, members: Iterator[Member | SkippedMember]) -> Iterator[Record]:
         """Look for missing halves in another part, and stop when there are none left.
 
-        An image belongs to the part that has its document. So a JPEG found elsewhere completes it, and a JPEG whose
-        document is found elsewhere is forgotten: the other part's reader gives that image.
+        An image belongs to the part that has its JPEG, by far the larger half. So a document found elsewhere completes
+        it, and a document whose JPEG is found elsewhere is forgotten: the other part's reader gives that image.
         """
         for member in members if self._waiting else ():
             if isinstance(member, Member) and self._waits_for(member):
-                if member.kind == "jpg":
+                if member.kind == "json":
                     self._complete += 1
                     yield self._add(member)  # type: ignore[misc]
                 else:
                     self._release(self._waiting.pop(member.image_id)[1])
-                    self._seen["jpg"].discard(member.image_id)
+                    self._seen["json"].discard(member.image_id)
                     self._faults.report.seen -= 1
                 if not self._waiting:
                     return
@@ -139,14 +139,15 @@ class Pairing:
         return waiting is not None and waiting[0] != member.kind
 
     def forget_foreign_rejects(self) -> None:
-        """Leave images that are not wanted, and whose document is not in this part, to the part that has it."""
-        for image_id in self._rejected - self._seen["json"]:
+        """Leave images that are not wanted, and whose JPEG is not in this part, to the part that has it."""
+        owned = self._seen["jpg" if self._images else "json"]
+        for image_id in self._rejected - owned:
             self._faults.report.seen -= 1
             if self._reject and (reason := self._reject(image_id)):
                 self._faults.report.filtered[reason] -= 1
                 if not self._faults.report.filtered[reason]:
                     del self._faults.report.filtered[reason]
-        self._rejected &= self._seen["json"]
+        self._rejected &= owned
 
     def _is_needed(self, member: Member) -> bool:
         if member.kind == "jpg" and not self._images:

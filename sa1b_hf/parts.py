@@ -25,7 +25,7 @@ _READ_AHEAD: Final = 4 << 20  # approaching a joint takes many short steps over 
 
 
 class PartReader:
-    """Reads the images whose document lies in one part of a shard.
+    """Reads the images whose JPEG lies in one part of a shard; without images, the documents that lie there.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ class PartReader:
 
     Notes
     -----
-    Members belong to the part in which their header begins, and images to the part of their document. A JPEG that is
-    in another part is looked for there: first nearby, where it is if images and documents lie side by side,
-    then everywhere. In a shard in random order that costs a pass over the whole shard for each part, which does not
-    parse, hold or copy anything else; with an index only what is missing is read. A second copy of a document in
-    another part, a fault that a sequential pass would report, is not noticed.
+    Members belong to the part in which their header begins, and images to the part of their JPEG, the half that costs
+    most to read. A document that is in another part is looked for there: first nearby, where it is if images and
+    documents lie side by side, then everywhere. In a shard in random order that costs a pass over the whole shard for
+    each part, which does not parse, hold or copy anything else; with an index only what is missing is read. A second
+    copy of a member in another part, a fault that a sequential pass would report, is not noticed.
 
     """
 
