@@ -174,29 +174,30 @@ def _replay(walk: GzipWalk, data: bytes, skip: int) -> Iterator[bytes]:
 
 def _iter_spans(chunks: Iterator[Chunk], module: Any) -> Iterator[_Span]:
     buffer = bytearray()
-    position = 0
+    position, searched = 0, _SPAN
     point: Point | None = FILE_START
     for chunk in chunks:
         buffer += chunk
-        while len(buffer) >= _SPAN + _WINDOW + LOOK_AHEAD:
-            cut = _find_cut(buffer, module)
-            size = _SPAN + _WINDOW if cut is None else cut
+        while len(buffer) >= searched + _PART + LOOK_AHEAD:
+            cut = _find_cut(bytes(memoryview(buffer)[searched : searched + _PART + LOOK_AHEAD]), module)
+            size = searched + (_PART if cut is None else cut)
+            searched += _PART
+            if cut is None and searched < _SPAN + _WINDOW:
+                continue
             yield _Span(bytes(memoryview(buffer)[:size]), point)
             del buffer[:size]
-            position += size
+            position, searched = position + size, _SPAN
             point = None if cut is None else Point(position, is_stored=True)
     yield _Span(bytes(buffer), point)
 
 
-def _find_cut(buffer: bytearray, module: Any) -> int | None:
-    for begin in range(_SPAN, _SPAN + _WINDOW, _PART):
-        window = bytes(memoryview(buffer)[begin : begin + _PART + LOOK_AHEAD])
-        for at in iter_stored_runs(window, _PART):
-            walk = GzipWalk(module, Point(0, is_stored=True))
-            try:
-                for _ in walk.feed(window[at : at + _CHECK]):
-                    pass
-            except CompressionError:
-                continue
-            return begin + at
+def _find_cut(window: bytes, module: Any) -> int | None:
+    for at in iter_stored_runs(window, _PART):
+        walk = GzipWalk(module, Point(0, is_stored=True))
+        try:
+            for _ in walk.feed(window[at : at + _CHECK]):
+                pass
+        except CompressionError:
+            continue
+        return at
     return None
