@@ -19,7 +19,7 @@ __all__ = ["iter_inflated_parallel"]
 _SPAN: Final = 4 << 20  # compressed bytes of a thread's piece
 _WINDOW: Final = 1 << 22  # behind it, in which the next piece has to begin
 _PART: Final = 1 << 18
-_STEP: Final = 1 << 17
+_STEP: Final = 1 << 22  # long calls: each one has to wait for the interpreter twice
 _MAX_OUTPUT: Final = 64 << 20  # of one piece ahead of its turn; real ones inflate to little more than a span
 _CHECK: Final = 96 << 10
 _REPLAY_STEPS: Final = (4096, 64, 1)
@@ -27,7 +27,7 @@ _REPLAY_STEPS: Final = (4096, 64, 1)
 
 @dataclass
 class _Span:
-    data: bytes
+    data: list[memoryview]
     point: Point | None  # None: only the decoder of the span before can go on here
 
 
@@ -35,7 +35,7 @@ class _Span:
 class _Result:
     pieces: list[bytes]
     walk: GzipWalk
-    rest: bytes  # not inflated yet
+    rest: list[memoryview]  # not inflated yet
     failed: bool
 
 
@@ -128,30 +128,35 @@ def _inflate_ahead(module: Any, span: _Span, shard: str | None) -> _Result:
     """Inflate a span from its point, on a thread."""
     walk = GzipWalk(module, span.point or FILE_START, shard)
     pieces: list[bytes] = []
-    view = memoryview(span.data)
-    size = at = 0
+    size = done = 0
+    parts = list(_iter_steps(span.data))
     try:
-        while at < len(view) and size < _MAX_OUTPUT:
-            for piece in walk.feed(view[at : at + _STEP]):
+        while done < len(parts) and size < _MAX_OUTPUT:
+            for piece in walk.feed(parts[done]):
                 pieces.append(piece)
                 size += len(piece)
                 if size > 2 * _MAX_OUTPUT:
-                    return _Result([], walk, b"", failed=True)  # a bomb, or no point: in its turn, piece by piece
-            at += _STEP
+                    return _Result([], walk, [], failed=True)  # a bomb, or no point: in its turn, piece by piece
+            done += 1
     except CompressionError:
-        return _Result([], walk, b"", failed=True)
-    return _Result(pieces, walk, bytes(view[at:]), failed=False)
+        return _Result([], walk, [], failed=True)
+    return _Result(pieces, walk, parts[done:], failed=False)
 
 
-def _inflate_carefully(walk: GzipWalk, data: bytes) -> Iterator[bytes]:
+def _iter_steps(data: list[memoryview]) -> Iterator[memoryview]:
+    for part in data:
+        for at in range(0, len(part), _STEP):
+            yield part[at : at + _STEP]
+
+
+def _inflate_carefully(walk: GzipWalk, data: list[memoryview]) -> Iterator[bytes]:
     """Inflate in turn; on damage give all that stands before it."""
-    for at in range(0, len(data), _STEP):
-        part = data[at : at + _STEP]
+    for part in _iter_steps(data):
         before, produced = walk.copy(), walk.produced
         try:
             yield from walk.feed(part)
         except CompressionError as error:
-            yield from _replay(before, part, walk.produced - produced)
+            yield from _replay(before, bytes(part), walk.produced - produced)
             raise error from None
 
 
@@ -173,22 +178,36 @@ def _replay(walk: GzipWalk, data: bytes, skip: int) -> Iterator[bytes]:
 
 
 def _iter_spans(chunks: Iterator[Chunk], module: Any) -> Iterator[_Span]:
-    buffer = bytearray()
-    position, searched = 0, _SPAN
+    held: list[memoryview] = []
+    size = position = 0
+    searched = _SPAN
     point: Point | None = FILE_START
     for chunk in chunks:
-        buffer += chunk
-        while len(buffer) >= searched + _PART + LOOK_AHEAD:
-            cut = _find_cut(bytes(memoryview(buffer)[searched : searched + _PART + LOOK_AHEAD]), module)
-            size = searched + (_PART if cut is None else cut)
+        held.append(memoryview(chunk))
+        size += len(chunk)
+        while size >= searched + _PART + LOOK_AHEAD:
+            window, _ = _split(_split(held, searched)[1], _PART + LOOK_AHEAD)
+            cut = _find_cut(b"".join(window), module)
+            end = searched + (_PART if cut is None else cut)
             searched += _PART
             if cut is None and searched < _SPAN + _WINDOW:
                 continue
-            yield _Span(bytes(memoryview(buffer)[:size]), point)
-            del buffer[:size]
-            position, searched = position + size, _SPAN
+            span, held = _split(held, end)
+            yield _Span(span, point)
+            size, position, searched = size - end, position + end, _SPAN
             point = None if cut is None else Point(position, is_stored=True)
-    yield _Span(bytes(buffer), point)
+    yield _Span(held, point)
+
+
+def _split(pieces: list[memoryview], at: int) -> tuple[list[memoryview], list[memoryview]]:
+    """Cut a list of pieces after `at` bytes, without copying any."""
+    before: list[memoryview] = []
+    for number, piece in enumerate(pieces):
+        if at < len(piece):
+            return [*before, piece[:at]], [piece[at:], *pieces[number + 1 :]]
+        before.append(piece)
+        at -= len(piece)
+    return before, []
 
 
 def _find_cut(window: bytes, module: Any) -> int | None:

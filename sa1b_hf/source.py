@@ -17,6 +17,7 @@ from .transport import RawReader, Source, local_path, open_raw
 __all__ = ["Blob", "Cursor", "FileBlob", "FileCursor", "MemoryBlob", "StreamCursor", "open_shard"]
 
 _COMPRESSED_CHUNK: Final = 1 << 18
+_THREADS_CHUNK: Final = 1 << 22
 _PLAIN_CHUNK: Final = 1 << 20
 _SNIFF: Final = 512
 
@@ -220,11 +221,11 @@ def open_shard(
         head = _read_head(raw)
         _check_is_shard(head, shard)
         if head.startswith(GZIP_MAGIC):
-            compressed = _chunks(raw, head, _COMPRESSED_CHUNK)
             if inflate_threads > 1:
+                compressed = _chunks(raw, head, _THREADS_CHUNK)
                 chunks = iter_inflated_parallel(compressed, inflate_threads, engine=engine, shard=shard)
             else:
-                chunks = iter_inflated(compressed, engine=engine, shard=shard)
+                chunks = iter_inflated(_chunks(raw, head, _COMPRESSED_CHUNK), engine=engine, shard=shard)
             return StreamCursor(chunks, "gzip", raw)
         if (path := local_path(source)) is not None and hasattr(os, "preadv"):
             raw.close()
