@@ -228,7 +228,7 @@ _EXPLANATIONS: Final = {
     "gzip-data": "the gzip stream is damaged",
     "gzip-crc": "the gzip checksum does not match what was inflated: some bytes of this shard are wrong",
     "gzip-trailing-data": "after the gzip trailer comes something that is not gzip",
-    "gzip-joint": "two parts of the gzip stream do not fit together; read this shard without splitting it",
+    "gzip-joint": "two parts of the shard do not fit together; read this shard without splitting it",
 }
 
 
