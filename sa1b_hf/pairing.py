@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -100,13 +100,54 @@ class Pairing:
             (``"foreign-name"``, ``"unsupported-type"``), or its other half is missing (``"no-jpg"``, ``"no-json"``).
 
         """
+        yield from self.iter_complete(members)
+        self.report_orphans()
+
+    def iter_complete(self, members: Iterator[Member | SkippedMember]) -> Iterator[Record]:
+        """Do the same with a part of a shard's members; the other halves of what waits may be elsewhere."""
         for member in members:
             if isinstance(member, SkippedMember):
                 self._faults.ignore_member(self._error(member.reason, f"{member.name!r} was passed over", None))
             elif self._is_needed(member) and (record := self._add(member)):
                 self._complete += 1
                 yield record
-        self._report_orphans()
+
+    def list_missing(self) -> list[tuple[int, Literal["jpg", "json"]]]:
+        """List the halves whose other half waits, by id and kind."""
+        return [(image_id, "json" if kind == "jpg" else "jpg") for image_id, (kind, _) in self._waiting.items()]
+
+    def iter_missing(self, members: Iterator[Member | SkippedMember]) -> Iterator[Record]:
+        """Look for missing halves in another part, and stop when there are none left.
+
+        An image belongs to the part that has its JPEG, by far the larger half. So a document found elsewhere completes
+        it, and a document whose JPEG is found elsewhere is forgotten: the other part's reader gives that image.
+        """
+        for member in members if self._waiting else ():
+            if isinstance(member, Member) and self._waits_for(member):
+                if member.kind == "json":
+                    self._complete += 1
+                    yield self._add(member)  # type: ignore[misc]
+                else:
+                    self._release(self._waiting.pop(member.image_id)[1])
+                    self._seen["json"].discard(member.image_id)
+                    self._faults.report.seen -= 1
+                if not self._waiting:
+                    return
+
+    def _waits_for(self, member: Member) -> bool:
+        waiting = self._waiting.get(member.image_id)
+        return waiting is not None and waiting[0] != member.kind
+
+    def forget_foreign_rejects(self) -> None:
+        """Leave images that are not wanted, and whose JPEG is not in this part, to the part that has it."""
+        owned = self._seen["jpg" if self._images else "json"]
+        for image_id in self._rejected - owned:
+            self._faults.report.seen -= 1
+            if self._reject and (reason := self._reject(image_id)):
+                self._faults.report.filtered[reason] -= 1
+                if not self._faults.report.filtered[reason]:
+                    del self._faults.report.filtered[reason]
+        self._rejected &= owned
 
     def _is_needed(self, member: Member) -> bool:
         if member.kind == "jpg" and not self._images:
@@ -160,7 +201,8 @@ class Pairing:
         if isinstance(half, (bytes, MemoryBlob)):
             self._count(half, -_size(half))
 
-    def _report_orphans(self) -> None:
+    def report_orphans(self) -> None:
+        """Report what still waits."""
         orphans, self._waiting = self._waiting, {}
         for image_id, (kind, _) in sorted(orphans.items()):
             missing = "json" if kind == "jpg" else "jpg"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ._ids import is_int
 from .annotations import ParsedDocuments, parse_documents
 from .errors import ConfigError, ImageError, RecordError, ShardError
 from .faults import Faults, OnError
@@ -19,9 +21,11 @@ from .filters import AnnotationFilter, ImageFilter
 from .image_column import ImageColumn
 from .inflate import resolve_engine
 from .pairing import DEFAULT_RAM_CAP, Pairing, Record
+from .parts import PartReader
 from .reports import PassReport
-from .source import open_shard
-from .tar import iter_members
+from .salvage import SalvageReport, iter_salvaged_members
+from .source import Cursor, open_shard
+from .tar import Member, iter_members
 from .transport import Source
 
 __all__ = ["ReadOptions", "iter_batches"]
@@ -30,6 +34,7 @@ _log = logging.getLogger("sa1b_hf")
 
 _MAX_BATCH_BYTES: Final = 64 << 20
 _MAX_BATCH_ROWS: Final = 16
+_MAX_THREADS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,15 @@ class ReadOptions:
         Largest number of rows of a batch. The first batches are smaller, so that the first example comes early.
     storage_options
         Passed to the file system of a remote source.
+    index_dir
+        Folder of indexes, ``<shard>.index.parquet``, by which parts of a shard find their missing halves; built when
+        they are not there, which takes a pass over the shard.
+    inflate_threads
+        How many threads inflate a gzip shard that is read front to back; more than one costs some 30 MB each.
+    salvage
+        Read on behind damage, with ``on_error="warn"``: images that it did not touch come out, each loss is reported
+        as a break of the shard. Off by default: behind damage the checksum of the shard proves nothing any more, and
+        whoever accepts that should say so.
 
     """
 
@@ -66,6 +80,9 @@ class ReadOptions:
     engine: str = "auto"
     batch_rows: int = _MAX_BATCH_ROWS
     storage_options: Mapping[str, Any] | None = None
+    index_dir: str | None = None
+    inflate_threads: int = 1
+    salvage: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_rows < 1:
@@ -74,11 +91,19 @@ class ReadOptions:
             raise ConfigError(f"ram_cap: expected a number of bytes, found {self.ram_cap}")
         if self.on_error not in get_args(OnError):
             raise ConfigError(f"on_error: expected one of {list(get_args(OnError))}, found {self.on_error!r}")
+        if not is_int(self.inflate_threads) or not 1 <= self.inflate_threads <= _MAX_THREADS:
+            raise ConfigError(f"inflate_threads: expected 1 to {_MAX_THREADS}, found {self.inflate_threads!r}")
+        if self.salvage and self.on_error != "warn":
+            raise ConfigError("salvage: expected on_error='warn' with it: on_error='raise' ends at the first damage")
         resolve_engine(self.engine)
 
 
 def iter_batches(
-    source: Source, shard: str, options: ReadOptions | None = None, report: PassReport | None = None
+    source: Source,
+    shard: str,
+    options: ReadOptions | None = None,
+    report: PassReport | None = None,
+    part: tuple[int, int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read one shard.
 
@@ -92,6 +117,9 @@ def iter_batches(
         See `ReadOptions`.
     report
         Counts are added to it while batches come out; it is complete when the iterator ends.
+    part
+        (index, of): read only this part of the shard, counted from 0, see `sa1b_hf.parts`. All parts together are the
+        shard.
 
     Yields
     ------
@@ -109,11 +137,16 @@ def iter_batches(
     """
     options = options or ReadOptions()
     report = PassReport() if report is None else report
-    yield from _ShardPass(source, shard, options, report).run()
+    if part is not None and options.salvage:
+        raise ConfigError("salvage: expected whole shards with it, found a part of one; drop parts= or salvage=")
+    yield from _ShardPass(source, shard, options, report, part).run()
 
 
 class _ShardPass:
-    def __init__(self, source: Source, shard: str, options: ReadOptions, report: PassReport) -> None:
+    def __init__(
+        self, source: Source, shard: str, options: ReadOptions, report: PassReport, part: tuple[int, int] | None
+    ) -> None:
+        self._part = part
         self._source = source
         self._shard = shard
         self._options = options
@@ -135,22 +168,60 @@ class _ShardPass:
             ram_cap=options.ram_cap,
             scratch_dir=options.scratch_dir,
         )
-        cursor = None
+        reader: Cursor | PartReader | None = None
         try:
-            cursor = open_shard(
-                self._source, engine=options.engine, shard=self._shard, storage_options=options.storage_options
-            )
-            yield from self._iter_complete(pairing.iter_records(iter_members(cursor)))
+            if options.salvage and self._part is None:
+                yield from self._iter_complete(pairing.iter_records(self._iter_salvaged()))
+            else:
+                reader = self._open()
+                yield from self._iter_complete(self._iter_records(reader, pairing))
         except ShardError as error:
             if abandoned := pairing.abandon():
                 report.skipped["incomplete"] += abandoned
             error.shard = error.shard or self._shard
-            self._faults.break_shard(error, cursor.offset if cursor else 0)
+            self._faults.break_shard(error, reader.offset if reader else 0)
         finally:
             pairing.close()
-            if cursor:
-                cursor.close()
+            if reader:
+                reader.close()
         report.completed += 1
+
+    def _open(self) -> Cursor | PartReader:
+        engine, storage_options = self._options.engine, self._options.storage_options
+        if self._part is not None:
+            folder = self._options.index_dir
+            return PartReader(
+                self._source,
+                self._part,
+                engine=engine,
+                shard=self._shard,
+                storage_options=storage_options,
+                index=None if folder is None else Path(folder) / f"{self._shard}.index.parquet",
+            )
+        return open_shard(
+            self._source,
+            engine=engine,
+            shard=self._shard,
+            storage_options=storage_options,
+            inflate_threads=self._options.inflate_threads,
+        )
+
+    def _iter_salvaged(self) -> Iterator[Member]:
+        options, found = self._options, SalvageReport()
+        yield from iter_salvaged_members(
+            self._source, found, engine=options.engine, storage_options=options.storage_options
+        )
+        for loss in found.lost:
+            where = f"bytes {loss.start:,} to {loss.stop:,} of the file, {loss.name or 'no name is known'}"
+            self._faults.break_shard(
+                ShardError(f"lost {where}; download it again", reason=loss.reason, shard=self._shard, member=loss.name),
+                None,
+            )
+
+    def _iter_records(self, reader: Cursor | PartReader, pairing: Pairing) -> Iterator[Record]:
+        if isinstance(reader, PartReader):
+            return reader.iter_records(pairing, images=self._with_images)
+        return pairing.iter_records(iter_members(reader))
 
     def _iter_complete(self, records: Iterator[Record]) -> Iterator[pa.RecordBatch]:
         """Turn records into batches; an error of the records comes after the rows that were complete before it."""

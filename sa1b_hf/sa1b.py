@@ -18,6 +18,8 @@ import pyarrow as pa
 from datasets import DatasetInfo, Features, SplitGenerator
 from datasets.data_files import DataFilesDict, DataFilesList, sanitize_patterns
 
+from ._ids import is_int
+from .errors import ConfigError
 from .features import COLUMNS, sa1b_features
 from .filters import AnnotationFilter, ImageFilter, read_ids
 from .pairing import DEFAULT_RAM_CAP
@@ -31,8 +33,10 @@ _log = logging.getLogger("sa1b_hf")
 
 _VERSION = "1.0.0"  # part of every cache path: raise it whenever rows change
 REPORT_FILE = "sa1b_report.json"
+_RESHARD_PARTS = 8
+_MAX_PARTS = 1024
 # These change how rows are made, not which: a cache made with other values is as good.
-_NOT_IN_CACHE_KEY = ("ram_cap", "scratch_dir", "engine", "report_dir", "batch_rows")
+_NOT_IN_CACHE_KEY = ("ram_cap", "scratch_dir", "engine", "report_dir", "batch_rows", "index_dir", "inflate_threads")
 
 _CITATION = """\
 @inproceedings{kirillov2023segment,
@@ -91,6 +95,12 @@ class SA1BConfig(datasets.BuilderConfig):
         Largest number of rows of an Arrow batch.
     report_dir
         Folder where each pass leaves its report; a temporary one by default.
+    parts
+        Cut each shard into so many parts, so that more processes or workers than shards can read. In the original
+        order, at random, an image and its document are in different parts more often than not, and each part then
+        looks through the whole shard; see `sa1b_hf.parts.PartReader`.
+    index_dir, inflate_threads, salvage
+        See `sa1b_hf.reader.ReadOptions`.
 
     """
 
@@ -120,6 +130,10 @@ class SA1BConfig(datasets.BuilderConfig):
     engine: str = "auto"
     batch_rows: int = 16
     report_dir: str | None = None
+    parts: int = 1
+    index_dir: str | None = None
+    inflate_threads: int = 1
+    salvage: bool = False
 
     def read_options(self, storage_options: Mapping[str, Any] | None = None) -> ReadOptions:
         """Give the options as the reader takes them.
@@ -197,7 +211,20 @@ class SA1B(datasets.ArrowBasedBuilder):
             _log.warning("%s", NO_SOURCE_WARNING)
         if self._report_dir is None:
             self._report_dir = _temporary_directory()
-        return [SplitGenerator(name=split, gen_kwargs={"shards": sources}) for split, sources in splits.items()]
+        parts = self.config.parts
+        if not is_int(parts) or not 1 <= parts <= _MAX_PARTS:
+            raise ConfigError(f"parts: expected an int from 1 to {_MAX_PARTS}, found {parts!r}")
+        return [
+            SplitGenerator(
+                name=split, gen_kwargs={"shards": [part for source in sources for part in source.split(parts)]}
+            )
+            for split, sources in splits.items()
+        ]
+
+    def _generate_more_gen_kwargs(self, shards: Sequence[ShardSource]) -> Iterator[dict[str, Any]]:
+        """Split shards for `IterableDataset.reshard`; parts are not split again."""
+        for source in shards:
+            yield {"shards": source.split(_RESHARD_PARTS)}
 
     def _generate_shards(self, shards: Sequence[ShardSource]) -> Iterator[str]:
         yield from (str(source.location) for source in shards)
@@ -207,7 +234,7 @@ class SA1B(datasets.ArrowBasedBuilder):
             options = self.config.read_options(options_for(source.location, self.storage_options, self.token))
             report = PassReport()
             try:
-                for index, batch in enumerate(iter_batches(source.location, source.name, options, report)):
+                for index, batch in enumerate(iter_batches(source.location, source.name, options, report, source.part)):
                     yield _key(number, index), pa.Table.from_batches([batch])
             finally:
                 if self._report_dir:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
 
+from ._parallel_inflate import iter_inflated_parallel
 from .errors import SourceChangedError, SourceError
 from .inflate import CHECKPOINT, GZIP_MAGIC, Chunk, iter_inflated
 from .transport import RawReader, Source, local_path, open_raw
@@ -17,6 +18,7 @@ from .transport import RawReader, Source, local_path, open_raw
 __all__ = ["Blob", "Cursor", "FileBlob", "FileCursor", "MemoryBlob", "StreamCursor", "open_shard"]
 
 _COMPRESSED_CHUNK: Final = 1 << 18
+_THREADS_CHUNK: Final = 1 << 22
 _PLAIN_CHUNK: Final = 1 << 20
 _SNIFF: Final = 512
 
@@ -179,7 +181,12 @@ class FileCursor(Cursor):
 
 
 def open_shard(
-    source: Source, *, engine: str = "auto", shard: str | None = None, storage_options: Mapping[str, Any] | None = None
+    source: Source,
+    *,
+    engine: str = "auto",
+    shard: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    inflate_threads: int = 1,
 ) -> Cursor:
     """Open a shard for reading front to back.
 
@@ -193,6 +200,8 @@ def open_shard(
         Name for error messages.
     storage_options
         Passed to the file system of the URL's protocol.
+    inflate_threads
+        How many threads inflate gzip, ahead of the reader if more than one.
 
     Returns
     -------
@@ -213,12 +222,16 @@ def open_shard(
         head = _read_head(raw)
         _check_is_shard(head, shard)
         if head.startswith(GZIP_MAGIC):
-            chunks = iter_inflated(_compressed_chunks(raw, head), engine=engine, shard=shard)
+            if inflate_threads > 1:
+                compressed = _fresh_chunks(raw, head, _THREADS_CHUNK)
+                chunks = iter_inflated_parallel(compressed, inflate_threads, engine=engine, shard=shard)
+            else:
+                chunks = iter_inflated(_ring_chunks(raw, head), engine=engine, shard=shard)
             return StreamCursor(chunks, "gzip", raw)
         if (path := local_path(source)) is not None and hasattr(os, "preadv"):
             raw.close()
             return FileCursor(path)
-        return StreamCursor(_plain_chunks(raw, head), "none", raw)
+        return StreamCursor(_fresh_chunks(raw, head, _PLAIN_CHUNK), "none", raw)
     except BaseException:
         raw.close()
         raise
@@ -245,13 +258,13 @@ def _check_is_shard(head: bytes, shard: str | None) -> None:
         )
 
 
-def _plain_chunks(raw: RawReader, head: bytes) -> Iterator[Chunk]:
+def _fresh_chunks(raw: RawReader, head: bytes, size: int) -> Iterator[Chunk]:
     yield head
-    while chunk := _fill(raw, bytearray(_PLAIN_CHUNK)):
+    while chunk := _fill(raw, bytearray(size)):
         yield chunk
 
 
-def _compressed_chunks(raw: RawReader, head: bytes) -> Iterator[Chunk]:
+def _ring_chunks(raw: RawReader, head: bytes) -> Iterator[Chunk]:
     """Give chunks in a ring of buffers: `iter_inflated` keeps those since its last checkpoint, and no others."""
     yield head
     for buffer in cycle([bytearray(_COMPRESSED_CHUNK) for _ in range(CHECKPOINT // _COMPRESSED_CHUNK + 2)]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,11 +48,20 @@ class ShardSource:
         Value of the ``shard`` column, such as ``"sa_000020"``.
     location
         A path, a URL, or a signed link, which never shows its secret.
+    part
+        (index, of) if only one of several parts of it is meant, see `sa1b_hf.parts`; None for all of it.
 
     """
 
     name: str
     location: str | SignedUrl
+    part: tuple[int, int] | None = None
+
+    def split(self, of: int) -> list[ShardSource]:
+        """Give its parts, or itself if it is one already."""
+        if self.part is not None:
+            return [self]
+        return [replace(self, part=(index, of)) for index in range(of)] if of > 1 else [self]
 
     @property
     def number(self) -> int | None:

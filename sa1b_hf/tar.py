@@ -8,7 +8,7 @@ Formats: POSIX.1-1988 ustar, GNU (``L`` long names, base-256 numbers) and POSIX.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -94,13 +94,16 @@ class SkippedMember:
     offset: int
 
 
-def iter_members(cursor: Cursor) -> Iterator[Member | SkippedMember]:
+def iter_members(cursor: Cursor, *, is_past: Callable[[int], bool] | None = None) -> Iterator[Member | SkippedMember]:
     """Walk through the members of a shard.
 
     Parameters
     ----------
     cursor
         At the first byte of the archive. What a member's consumer does not read is skipped.
+    is_past
+        For a part of an archive: told the offset of an entry, it says whether the part ends before it. A part may have
+        no members.
 
     Yields
     ------
@@ -119,9 +122,13 @@ def iter_members(cursor: Cursor) -> Iterator[Member | SkippedMember]:
     """
     long_name: str | None = None
     count = 0
-    while (header := _read_header(cursor)) is not None:
+    in_entry = False  # an extension header and the member that it describes stay together
+    while in_entry or is_past is None or not is_past(cursor.offset):
+        if (header := _read_header(cursor)) is None:
+            break
         offset = cursor.offset - BLOCK
         kind = header.kind
+        in_entry = kind in (_LONG_NAME, _LONG_LINK, _PAX)
         if kind in (_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL):
             long_name = _read_extension(cursor, header, offset) or long_name
             continue
@@ -140,7 +147,7 @@ def iter_members(cursor: Cursor) -> Iterator[Member | SkippedMember]:
         end = cursor.offset + size
         yield from _classify(cursor, name, kind, size, offset)
         _finish_member(cursor, name, end, offset)
-    if not count:
+    if not count and is_past is None:
         raise _broken("no-members", "expected images and documents, found an archive without members", 0)
 
 

@@ -1,0 +1,114 @@
+"""Where inflate can begin: stored deflate blocks that hide no history, and the proof that a decoder stands at one.
+
+Format: RFC 1951, 3.2.4. A stored block is byte-aligned: ``LEN``, its complement ``NLEN``, then ``LEN`` bytes as they
+are. After 32 KiB of such bytes a decoder's whole window is known without anything that came before.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+
+from .inflate import Chunk, resolve_engine
+
+__all__ = [
+    "LOOK_AHEAD",
+    "MAX_OUTPUT",
+    "MAX_STORED",
+    "iter_stored_runs",
+    "resolve_copying_engine",
+    "stands_at_stored",
+    "start_at_stored",
+]
+
+_WINDOW: Final = 1 << 15
+MAX_STORED: Final = 0xFFFF
+MAX_OUTPUT: Final = 4 << 20
+_MIN_STORED: Final = 1 << 12  # shorter first blocks are too common by chance
+LOOK_AHEAD: Final = _WINDOW + MAX_STORED + (_WINDOW // _MIN_STORED + 1) * 5
+_HEADER: Final = 4  # LEN and NLEN
+_RAW: Final = -15
+_EMPTY_FINAL_BLOCK: Final = b"\x01\x00\x00\xff\xff"
+
+
+def resolve_copying_engine(name: str = "auto") -> Any:
+    """Give an engine whose decoders can be copied, which the proof needs: the one named, if it can."""
+    module = resolve_engine(name)[1]
+    return module if hasattr(module.decompressobj(), "copy") else resolve_engine("zlib")[1]
+
+
+def start_at_stored(module: Any) -> Any:
+    """Give a decoder that expects the ``LEN`` of a stored block next."""
+    decoder = module.decompressobj(_RAW)
+    decoder.decompress(b"\0")  # block header: stored, not the last; the other bits of the byte are padding
+    return decoder
+
+
+def stands_at_stored(decoder: Any) -> bool:
+    """Prove that a raw decoder expects ``LEN`` next, in a block that is not the last.
+
+    Notes
+    -----
+    A copy of it is fed a stored block of random bytes and an empty last one. In any other state (inside a Huffman
+    block, a stored block, a header) it would give something else, or nothing, or fail.
+    """
+    payload = secrets.token_bytes(32)
+    probe = decoder.copy()
+    try:
+        if probe.decompress(b"\x20\x00\xdf\xff") or probe.decompress(payload) != payload or probe.eof:
+            return False
+        return not probe.decompress(_EMPTY_FINAL_BLOCK) and bool(probe.eof) and not probe.unused_data
+    except Exception:  # each engine has its own error, and any of them is a no
+        return False
+
+
+def iter_stored_runs(data: Chunk, stop: int) -> Iterator[int]:
+    """Find what looks like a run of stored blocks of at least 32 KiB.
+
+    Parameters
+    ----------
+    data
+        Compressed bytes; `LOOK_AHEAD` bytes after `stop` decide about the last runs.
+    stop
+        Only runs that begin before it are given.
+
+    Yields
+    ------
+    int
+        Positions of ``LEN`` fields, ascending. About one in 128 KiB is there by chance.
+
+    """
+    found = [_candidates(data, phase, stop) for phase in range(_HEADER)]
+    for at in np.sort(np.concatenate(found)).tolist():
+        if _run_length(data, at) >= _WINDOW:
+            yield at
+
+
+def _candidates(data: Chunk, phase: int, stop: int) -> np.ndarray:
+    count = (len(data) - phase) // _HEADER
+    if count <= 0:
+        return np.empty(0, np.int64)
+    words = np.frombuffer(data, "<u4", count, phase)
+    # Adding LEN to NLEN gives 0xFFFF in the upper half if, and only if, they are complements; LEN stays in the lower.
+    sums = words + (words << np.uint32(16)) - np.uint32(0xFFFF0000 | _MIN_STORED)
+    is_stored = sums <= np.uint32(MAX_STORED - _MIN_STORED)
+    places = np.flatnonzero(is_stored) * _HEADER + phase
+    return places[places < stop]
+
+
+def _run_length(data: Chunk, at: int) -> int:
+    """Payload bytes of the consecutive stored blocks whose first ``LEN`` is at `at`; counting ends at 32 KiB."""
+    total = 0
+    while at + _HEADER <= len(data):
+        length = data[at] | data[at + 1] << 8
+        if length ^ (data[at + 2] | data[at + 3] << 8) != MAX_STORED:
+            break
+        total += length
+        at += _HEADER + length
+        if total >= _WINDOW or at >= len(data) or data[at] & 7:
+            break
+        at += 1
+    return total

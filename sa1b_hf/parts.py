@@ -1,0 +1,163 @@
+"""The images of one part of a shard: each image of the shard is in exactly one part, whatever the number of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, cast
+
+from ._part_cursor import PartCursor, PlainPartCursor, iter_part_members, open_between
+from ._random_bytes import RandomBytes
+from .gzsync import DEFAULT_LOOKBACK, START, Joint, find_between, find_part
+from .index import Kind
+from .pairing import Pairing, Record
+from .shard import SA1BShard
+from .source import MemoryBlob
+from .tar import Member
+from .transport import Source
+
+__all__ = ["PartReader"]
+
+_NEAR: Final = 16 << 20
+_GROWTH: Final = 8
+_READ_AHEAD: Final = 4 << 20  # approaching a joint takes many short steps over some megabytes
+
+
+class PartReader:
+    """Reads the images whose JPEG lies in one part of a shard; without images, the documents that lie there.
+
+    Parameters
+    ----------
+    source, storage_options
+        As for `sa1b_hf.source.open_shard`.
+    part
+        (index, of): which part, counted from 0, of how many.
+    engine, lookback
+        As for `sa1b_hf.gzsync.find_part`.
+    shard
+        Name for messages.
+    index
+        Path of an index of the shard, which is built if there is none.
+
+    Notes
+    -----
+    Members belong to the part in which their header begins, and images to the part of their JPEG, the half that costs
+    most to read. A document that is in another part is looked for there: first nearby, where it is if images and
+    documents lie side by side, then everywhere. In a shard in random order that costs a pass over the whole shard for
+    each part, which does not parse, hold or copy anything else; with an index only what is missing is read. A second
+    copy of a member in another part, a fault that a sequential pass would report, is not noticed.
+
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        part: tuple[int, int],
+        *,
+        engine: str = "auto",
+        shard: str | None = None,
+        lookback: int = DEFAULT_LOOKBACK,
+        storage_options: Mapping[str, Any] | None = None,
+        index: Path | None = None,
+    ) -> None:
+        self._source = source
+        self._storage_options = storage_options
+        self._index_path = index
+        self._engine = engine
+        self._shard = shard
+        self._index, self._of = part
+        self._lookback = lookback
+        self._stack = ExitStack()
+        self._data = self._stack.enter_context(RandomBytes(source, storage_options, read_ahead=_READ_AHEAD))
+        self.offset = 0
+
+    def iter_records(self, pairing: Pairing, *, images: bool = True) -> Iterator[Record]:
+        """Give the part's images; blobs live until `close`.
+
+        Raises
+        ------
+        TarError, CompressionError
+            As `sa1b_hf._part_cursor.iter_part_members`.
+
+        """
+        begin, end = self._find(self._index)
+        if begin is not None:
+            yield from pairing.iter_complete(iter_part_members(self._open(begin, end)))
+            pairing.forget_foreign_rejects()
+            if images and pairing.list_missing():
+                yield from self._iter_missing(pairing, begin, end)
+        pairing.report_orphans()
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self._stack.close()
+
+    def _iter_missing(self, pairing: Pairing, begin: Joint, end: Joint | None) -> Iterator[Record]:
+        if self._index_path is not None:
+            yield from pairing.iter_missing(self._look_up(pairing.list_missing()))
+            return
+        for low, high in self._others(begin, end):
+            yield from pairing.iter_missing(iter_part_members(self._open(low, high)))
+            if not pairing.list_missing():
+                return
+
+    def _look_up(self, missing: list[tuple[int, Kind]]) -> Iterator[Member]:
+        """Give members by their place in the index, in the order of the shard."""
+        self._index_path.parent.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
+        shard = SA1BShard(
+            self._source,
+            self._index_path,
+            shard=self._shard,
+            engine=self._engine,
+            storage_options=self._storage_options,
+        )
+        self._stack.callback(shard.close)
+        members = shard.index.members
+        found = [members[kind][image_id] for image_id, kind in missing if image_id in members[kind]]
+        for place in sorted(found, key=lambda member: member.offset):
+            name, kind = f"sa_{place.image_id}.{place.kind}", cast("Kind", place.kind)
+            held = _Indexed(shard, place.image_id, kind)
+            yield Member(name, place.image_id, kind, place.size, place.offset, held)  # type: ignore[arg-type]
+
+    def _find(self, index: int) -> tuple[Joint | None, Joint | None]:
+        return find_part(self._data, index, self._of, lookback=self._lookback, engine=self._engine)
+
+    def _open(self, begin: Joint, end: Joint | None) -> PartCursor | PlainPartCursor:
+        # Each part inflates on its own, and a file that is closed early would take its blobs along.
+        cursor = open_between(self._data, begin, end, engine=self._engine, shard=self._shard)
+        self._stack.callback(cursor.close)
+        return cursor
+
+    def _others(self, begin: Joint, end: Joint | None) -> Iterator[tuple[Joint, Joint | None]]:
+        """Give everything outside the part, first what is near."""
+        reach = _NEAR
+        while begin != START or end is not None:
+            if end is not None:
+                after = self._find_between(end.point.compressed + reach, self._data.size)
+                yield end, after
+                end = after
+            if begin != START:
+                before = self._find_between(begin.point.compressed - reach, begin.point.compressed) or START
+                yield before, begin
+                begin = before
+            reach *= _GROWTH
+
+    def _find_between(self, low: int, high: int) -> Joint | None:
+        if low <= 0:
+            return START
+        return find_between(self._data, low, high, lookback=self._lookback, engine=self._engine)
+
+
+class _Indexed:
+    """A member that is read when it is asked for, in the place of the cursor that it would be read from."""
+
+    def __init__(self, shard: SA1BShard, image_id: int, kind: Kind) -> None:
+        self._shard = shard
+        self._what = image_id, kind
+
+    def read(self, size: int) -> bytes:
+        return self._shard.read(*self._what)[:size]
+
+    def take(self, size: int) -> MemoryBlob:
+        return MemoryBlob([memoryview(self.read(size))], size)
