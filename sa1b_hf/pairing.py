@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
 
-import pyarrow as pa
-
 from .errors import PairingError
 from .faults import Faults
 from .scratch import Scratch
@@ -237,7 +235,12 @@ def _as_bytes(document: _Half) -> bytes:
 
 
 def _compact(blob: Blob) -> MemoryBlob:
-    """Copy a blob that will wait, so that it does not keep the whole pieces it came in alive."""
-    target = memoryview(pa.allocate_buffer(blob.size, resizable=False)).cast("B")
+    """Copy those pieces of a blob that keep more than themselves alive: at its ends, which neighbours share."""
+    if isinstance(blob, MemoryBlob):
+        pieces = [
+            piece if len(piece) == memoryview(piece.obj).nbytes else memoryview(bytes(piece)) for piece in blob.pieces
+        ]
+        return MemoryBlob(pieces, blob.size)
+    target = memoryview(bytearray(blob.size))
     blob.copy_into(target)
     return MemoryBlob([target], blob.size)
