@@ -65,7 +65,7 @@ def decode(
 
     """
     packed = pack(segmentations)
-    shape = (len(packed), *_target(packed, size))
+    shape = (len(packed), *target_shape(packed, size))
     if mode == "area":
         result = _decode_area(packed, shape, dtype, out, threads)
     elif mode == "nearest":
@@ -108,7 +108,7 @@ def bits(
     if bitorder not in ("big", "little"):
         raise ConfigError(f"bitorder: expected 'big' or 'little', found {bitorder!r}")
     packed = pack(segmentations)
-    height, width = _target(packed, size)
+    height, width = target_shape(packed, size)
     shape = (len(packed), height, (width + 7) // 8)
     result, rects = (zeros(shape, np.uint8), None) if out is None else out.planes(shape)
     little = bitorder == "little"
@@ -151,7 +151,7 @@ def label_map(
 
     """
     packed = pack(segmentations)
-    target = _target(packed, size)
+    target = target_shape(packed, size)
     kind = np.dtype(_label_dtype(len(packed)) if dtype is None else dtype)
     if kind not in (np.uint8, np.uint16, np.uint32) or len(packed) > np.iinfo(kind).max:
         raise ConfigError(f"dtype: expected uint8, uint16 or uint32, able to hold {len(packed)}, found {kind}")
@@ -198,7 +198,7 @@ def crops(segmentations: Segmentations, *, dtype: DTypeLike = np.uint8) -> Crops
     return Crops(data.view(kind), offsets, boxes_xywh)
 
 
-def _target(packed: Packed, size: tuple[int, int] | None) -> tuple[int, int]:
+def target_shape(packed: Packed, size: tuple[int, int] | None) -> tuple[int, int]:
     if size is None:
         return packed.common_size("give size= to bring all masks to one size")
     height, width = size

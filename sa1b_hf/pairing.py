@@ -81,12 +81,6 @@ class Pairing:
         self._rejected: set[int] = set()
         self._complete = 0
         self._seen: dict[str, set[int]] = {"jpg": set(), "json": set()}
-        self.peak_ram = 0
-
-    @property
-    def scratch_bytes(self) -> int:
-        """Bytes that were written to scratch so far."""
-        return self._scratch.written if self._scratch else 0
 
     def iter_records(self, members: Iterator[Member | SkippedMember]) -> Iterator[Record]:
         """Give each image once, as soon as both halves were met.
@@ -186,7 +180,6 @@ class Pairing:
             self._scratch = self._scratch or Scratch(self._scratch_dir)
             return self._scratch.put(MemoryBlob([memoryview(half)], size) if isinstance(half, bytes) else half)
         self._count(half, size)
-        self.peak_ram = max(self.peak_ram, self._ram + self._ram_documents)
         return half if isinstance(half, bytes) else _compact(half)
 
     def _count(self, half: _Half, size: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +28,6 @@ from .tar import Member, iter_members
 from .transport import Source
 
 __all__ = ["ReadOptions", "iter_batches"]
-
-_log = logging.getLogger("sa1b_hf")
 
 _MAX_BATCH_BYTES: Final = 64 << 20
 _MAX_BATCH_ROWS: Final = 16

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _rle_kernels as backend
-from ._rle_decode import _target
+from ._rle_decode import target_shape
 from ._rle_input import Segmentations, is_single, pack
 from ._rle_output import MAX_OUTPUT_BYTES, zeros
 from ._rle_packed import Packed
@@ -75,7 +75,7 @@ def decode(
         raise ConfigError(f"dtype: expected torch.uint8 or torch.bool, found {dtype!r}")
     place = _read_device(torch, device)
     packed = pack(segmentations)
-    shape = (len(packed), *_target(packed, size))
+    shape = (len(packed), *target_shape(packed, size))
     _check_bytes(shape, max_bytes)
     backend.kernels.stats(packed)  # refuses what is malformed
 
@@ -119,7 +119,7 @@ def label_map(
     torch = _import_torch()
     place = _read_device(torch, device)
     packed = pack(segmentations)
-    shape = (len(packed), *_target(packed, size))
+    shape = (len(packed), *target_shape(packed, size))
     _check_bytes((1, *shape[1:]), max_bytes)
     areas, _ = backend.kernels.stats(packed)
     order = np.argsort(-areas, kind="stable")

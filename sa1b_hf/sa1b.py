@@ -9,16 +9,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import datasets
 import pyarrow as pa
 from datasets import DatasetInfo, Features, SplitGenerator
-from datasets.data_files import DataFilesDict, DataFilesList, sanitize_patterns
 
 from ._ids import is_int
+from .data_files import as_data_files
 from .errors import ConfigError
 from .features import COLUMNS, sa1b_features
 from .filters import AnnotationFilter, ImageFilter, read_ids
@@ -36,7 +36,16 @@ REPORT_FILE = "sa1b_report.json"
 _RESHARD_PARTS = 8
 _MAX_PARTS = 1024
 # These change how rows are made, not which: a cache made with other values is as good.
-_NOT_IN_CACHE_KEY = ("ram_cap", "scratch_dir", "engine", "report_dir", "batch_rows", "index_dir", "inflate_threads")
+_NOT_IN_CACHE_KEY = (
+    "ram_cap",
+    "scratch_dir",
+    "engine",
+    "report_dir",
+    "source_options",
+    "batch_rows",
+    "index_dir",
+    "inflate_threads",
+)
 
 _CITATION = """\
 @inproceedings{kirillov2023segment,
@@ -130,6 +139,7 @@ class SA1BConfig(datasets.BuilderConfig):
     engine: str = "auto"
     batch_rows: int = 16
     report_dir: str | None = None
+    source_options: Mapping[str, Any] | None = field(default=None, repr=False)  # the builder's storage_options
     parts: int = 1
     index_dir: str | None = None
     inflate_threads: int = 1
@@ -157,22 +167,24 @@ class SA1BConfig(datasets.BuilderConfig):
         return ReadOptions(**{**self._pick(ReadOptions), **chosen})
 
     def _pick(self, options: type) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(options) if hasattr(self, field.name)}
+        return {option.name: getattr(self, option.name) for option in fields(options) if hasattr(self, option.name)}
 
-    def find_shards(self, storage_options: Mapping[str, Any] | None = None) -> dict[str, list[ShardSource]]:
-        """List the shards that this configuration reads, by split."""
-        offered = find_shards(
-            data_dir=self.data_dir, data_files=self.data_files, links=self.links, storage_options=storage_options
+    def offered_shards(self) -> dict[str, list[ShardSource]]:
+        """List all shards that the source offers, by split; none without a source."""
+        return find_shards(
+            data_dir=self.data_dir, data_files=self.data_files, links=self.links, storage_options=self.source_options
         )
+
+    def choose_shards(self, offered: Mapping[str, Sequence[ShardSource]]) -> dict[str, list[ShardSource]]:
+        """Keep the shards that this configuration reads, by split."""
         return select_shards(offered, subset=self.name, shards=self.shards, allow_missing=self.allow_missing)
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Features | None = None) -> str:
         """Name the cache by the options that change rows, and by the identity of the shards."""
         kwargs = {key: value for key, value in config_kwargs.items() if key not in _NOT_IN_CACHE_KEY}
-        if any(find_shards(data_dir=self.data_dir, data_files=self.data_files, links=self.links).values()):
-            kwargs["identity"] = [
-                (split, source.identity()) for split, sources in self.find_shards().items() for source in sources
-            ]
+        if offered := self.offered_shards():
+            chosen = self.choose_shards(offered)
+            kwargs["identity"] = [(split, source.identity()) for split in chosen for source in chosen[split]]
         config_id: str = super().create_config_id(kwargs, custom_features=custom_features)
         return config_id
 
@@ -192,6 +204,9 @@ class SA1B(datasets.ArrowBasedBuilder):
     DEFAULT_WRITER_BATCH_SIZE = 32  # rows weigh a megabyte each
 
     def __init__(self, *args: Any, data_files: Any = None, **kwargs: Any) -> None:
+        if kwargs.get("storage_options"):
+            # a folder is listed before `datasets` has given them to the builder
+            kwargs["source_options"] = kwargs["storage_options"]
         super().__init__(*args, data_files=as_data_files(data_files, kwargs.get("data_dir")), **kwargs)
         self._report_dir = self.config.report_dir
 
@@ -205,9 +220,10 @@ class SA1B(datasets.ArrowBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002 -- shards are read in place
-        splits = self.config.find_shards(self.storage_options)
+        offered = self.config.offered_shards()
+        splits = self.config.choose_shards(offered)
         check_links(source for sources in splits.values() for source in sources)
-        if not find_shards(data_dir=self.config.data_dir, data_files=self.config.data_files, links=self.config.links):
+        if not offered:
             _log.warning("%s", NO_SOURCE_WARNING)
         if self._report_dir is None:
             self._report_dir = _temporary_directory()
@@ -252,34 +268,6 @@ class SA1B(datasets.ArrowBasedBuilder):
         if self._report_dir is None and stored.is_file():
             return PassReport.from_dict(json.loads(stored.read_text(encoding="utf-8")))
         return read_reports([Path(self._report_dir)] if self._report_dir else [])
-
-
-def as_data_files(data_files: Any, data_dir: str | None = None) -> DataFilesDict | None:
-    """Resolve patterns with the means of `datasets`, and leave web addresses alone.
-
-    Parameters
-    ----------
-    data_files
-        What `load_dataset` takes: a path, pattern or URL, a list of them, or a dict of these by split.
-    data_dir
-        Folder that relative names start from.
-
-    Returns
-    -------
-    datasets.data_files.DataFilesDict, or None
-        Paths and URLs by split.
-
-    """
-    if not data_files or isinstance(data_files, DataFilesDict):
-        return data_files or None
-    splits = {}
-    for split, patterns in sanitize_patterns(data_files).items():
-        web = [str(pattern) for pattern in patterns if str(pattern).startswith(("http://", "https://"))]
-        rest = [str(pattern) for pattern in patterns if str(pattern) not in web]
-        base = os.path.abspath(os.path.expanduser(data_dir or ""))  # noqa: PTH100, PTH111 -- what `datasets` expects
-        found = DataFilesList.from_patterns(rest, base_path=base) if rest else DataFilesList([], [])
-        splits[split] = DataFilesList([*found, *web], [*found.origin_metadata, *((url,) for url in web)])
-    return DataFilesDict(splits)
 
 
 def _log_summary(shard: str, report: PassReport) -> None:

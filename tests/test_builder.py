@@ -145,6 +145,36 @@ def test_file_urls_and_fsspec(shards):
     assert sorted(_ids(ds)) == list(shards[1].image_ids)
 
 
+def test_storage_options_reach_the_listing(shards):
+    """A file system that needs options gets them when the folder is listed and when shards are read."""
+    import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Guarded(MemoryFileSystem):
+        protocol = "guarded"
+        cachable = False
+
+        def __init__(self, password=None, **options):
+            if password != "sesame":
+                raise PermissionError("no password")
+            super().__init__(**options)
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(path.removeprefix("guarded://"))
+
+        def unstrip_protocol(self, name):
+            return f"guarded://{name.lstrip('/')}"
+
+    fsspec.register_implementation("guarded", Guarded, clobber=True)
+    fsspec.filesystem("memory").pipe_file("/vault/sa_000001.tar", shards[1].path.read_bytes())
+    options = {"data_dir": "guarded://vault", "split": "train", "streaming": True}
+    ds = load_dataset("sa1b.py", storage_options={"guarded": {"password": "sesame"}}, **options)
+    assert sorted(_ids(ds)) == list(shards[1].image_ids)
+    with pytest.raises(PermissionError):
+        load_dataset("sa1b.py", **options)
+
+
 def test_environment_variable(folder, all_ids, monkeypatch, shards):
     """Without options the environment says where shards are: a folder, a pattern, or files."""
     monkeypatch.setenv("SA1B_HF_SHARDS", folder)

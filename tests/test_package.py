@@ -66,6 +66,7 @@ ORDER = [
     "testing",
     "sample",
     "sources",
+    "data_files",
     "_register",
     "sa1b",
     "loading",
