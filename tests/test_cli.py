@@ -18,7 +18,7 @@ from support.downloading import hurry, shard_bytes
 from support.misbehaving_server import Answer, MisbehavingServer, redirect, web_page
 
 from sa1b_hf import catalog
-from sa1b_hf.cli import main
+from sa1b_hf.cli import COMMANDS, main
 from sa1b_hf.download import DownloadOptions, download
 from sa1b_hf.errors import SA1BError
 from sa1b_hf.verify import verify_shard
@@ -51,14 +51,24 @@ def run(*arguments: object):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def commands() -> dict[str, click.Command]:
-    return main.commands
+def test_listing_the_commands_imports_none():
+    """`sa1b --help` stays fast, whatever the commands need."""
+    code = "import sys; from sa1b_hf.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert all(name in done.stdout for name in COMMANDS)
+    assert not {f"sa1b_hf.cli.{name}" for name in COMMANDS} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_module_of_a_command_is_listed():
+    """A command that nobody can call would be dead code."""
+    modules = {path.stem for path in (REPOSITORY / "sa1b_hf" / "cli").glob("[a-z]*.py")}
+    assert modules == {name.replace("-", "_") for name in COMMANDS}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help_with_an_example(name):
     """The help says what a command does, what each option does, and shows a line to type."""
-    command = commands()[name]
+    command = main.get_command(click.Context(main), name)
     result = run(name, "--help")
     assert result.exit_code == 0
     assert "Example:" in result.output
