@@ -22,6 +22,7 @@ PACKAGE = REPOSITORY / "sa1b_hf"
 ORDER = [
     "errors",
     "features",
+    "_transforms",
     "_shard_table",
     "catalog",
     "_urls",
