@@ -27,7 +27,7 @@ _TAKEN = frozenset({errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK})
 
 
 class ShardLock:
-    """Held while a shard is being downloaded; entering waits for another process that has it.
+    """Held while a shard is being worked on; entering waits for another process that has it.
 
     Parameters
     ----------
@@ -35,6 +35,8 @@ class ShardLock:
         Lock file, beside which ``<path>.owner`` is used without `flock`.
     halt
         Ends the wait.
+    doing
+        What its holder does, for messages.
 
     Raises
     ------
@@ -43,10 +45,11 @@ class ShardLock:
 
     """
 
-    def __init__(self, path: Path, halt: Halt) -> None:
+    def __init__(self, path: Path, halt: Halt, doing: str = "downloads") -> None:
         self._path = path
         self._owner = path.with_name(f"{path.name}.owner")
         self._halt = halt
+        self._doing = doing
         self._fd = -1
         self._owns = False
 
@@ -54,7 +57,7 @@ class ShardLock:
         waiting = False
         while not self._try():
             if not waiting:
-                _LOG.warning("%s: another process downloads this shard; waiting for it", self._path)
+                _LOG.warning("%s: another process %s this shard; waiting for it", self._path, self._doing)
             waiting = True
             self._halt.sleep(_POLL)
         return self
@@ -104,8 +107,8 @@ class ShardLock:
             return  # gone again
         if host and host != socket.gethostname():
             raise SourceError(
-                f"{self._owner}: process {pid} on {host} downloads this shard, and the file system has no locks that "
-                "would tell whether it still runs; if it does not, delete this file and run again",
+                f"{self._owner}: process {pid} on {host} {self._doing} this shard, and the file system has no locks "
+                "that would tell whether it still runs; if it does not, delete this file and run again",
                 reason="locked",
             )
         if pid.isdigit() and int(pid) != os.getpid() and not _is_alive(int(pid)):
