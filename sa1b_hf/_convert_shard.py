@@ -21,6 +21,7 @@ from ._parts import Drafts, PartSink, remove
 from ._row_groups import iter_groups
 from ._webdataset_parts import WebDatasetParts
 from .errors import ConfigError, RecordError, SA1BError, SourceError
+from .exports import make_export
 from .faults import Faults
 from .reader import iter_batches
 from .reports import PassReport
@@ -155,17 +156,17 @@ class ShardJob:
         resize = self.options.row_resize
         if resize is None:
             return table
-        before = _num_annotations(table)
-        table, errors = resize(table)
-        if errors:
-            self._report.num_annotations += _num_annotations(table) - before
+        resized, errors = resize(table)
         for error in errors:
-            self._lose(error)
-        return table
+            self._lose(error, 0)
+        if errors:
+            self._report.num_annotations -= _num_annotations(table) - _num_annotations(resized)
+        return resized
 
-    def _lose(self, error: RecordError) -> None:
+    def _lose(self, error: RecordError, num_annotations: int) -> None:
         """Take back an image that was delivered already."""
         self._report.delivered -= 1
+        self._report.num_annotations -= num_annotations
         Faults(self.source.name, self.options.read.on_error, self._report).skip_image(error)
 
     def _sink(self, drafts: Drafts) -> PartSink:
@@ -175,7 +176,7 @@ class ShardJob:
             return ParquetParts(drafts, final, options.features(), options.metadata(), options.part_bytes)
         if options.format == "webdataset":
             return WebDatasetParts(drafts, f"data/train/{name}-{{:05d}}.tar", options.part_bytes)
-        raise ConfigError(f"format: {options.format!r} is not there yet")
+        return make_export(options.format, drafts, name, options.metadata(), self._lose)
 
     def _check_source(self, found: Input) -> None:
         """Refuse to call a shard done whose end a network or a disk withheld: the next run may have it."""

@@ -35,8 +35,8 @@ class ImageFiles(NamedTuple):
     row: dict[str, Any]
 
 
-def iter_image_files(table: pa.Table) -> Iterator[ImageFiles]:
-    """Give the files of each row.
+def iter_image_files(table: pa.Table, *, documents: bool = True) -> Iterator[ImageFiles]:
+    """Give the files of each row; without `documents`, which take time, these are empty.
 
     Notes
     -----
@@ -49,7 +49,10 @@ def iter_image_files(table: pa.Table) -> Iterator[ImageFiles]:
     added = [name for name in names if name not in COLUMNS]
     for number in range(table.num_rows):
         (row,) = plain.slice(number, 1).to_pylist()
-        document = {**row_to_document(row), **{name: row[name] for name in added}}
         jpeg = None if images is None else memoryview(images[number]["bytes"].as_buffer()).cast("B")
-        text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+        text = _to_json({**row_to_document(row), **{name: row[name] for name in added}}) if documents else b""
         yield ImageFiles(f"sa_{row['image_id']}", jpeg, text, row)
+
+
+def _to_json(document: Any) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ._disk import disk_problem, make_folder, sync_folder
+from ._disk import disk_problem, make_folder, sync_folder, write_small
 from .errors import SA1BError
 
 __all__ = ["DraftFile", "DraftFolder", "Drafts", "Part", "PartSink", "RowRange", "remove"]
@@ -172,6 +172,7 @@ class Drafts:
         self.parts: list[Part] = []
         self._paths: dict[str, Path] = {}
         self._open: list[DraftFile] = []
+        self._shared: dict[str, str] = {}
         remove(folder)
         make_folder(folder)
 
@@ -184,6 +185,10 @@ class Drafts:
     def folder(self, final: str) -> DraftFolder:
         """Begin a folder of files."""
         return DraftFolder(self._draft(final), final, self.parts.append)
+
+    def share(self, final: str, text: str) -> None:
+        """Add a small file that is the same for all shards, and no part of any."""
+        self._shared[final] = text
 
     def size(self) -> int:
         """Give the bytes written so far."""
@@ -205,6 +210,8 @@ class Drafts:
                 self._paths[part.path].replace(target)
             except OSError as error:
                 raise disk_problem(error, target) from None
+        for final, text in self._shared.items():
+            write_small(self._out / final, text)
         for folder in {(self._out / part.path).parent for part in self.parts}:
             sync_folder(folder)
         remove(self._folder)

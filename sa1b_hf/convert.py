@@ -10,13 +10,13 @@ A folder holds ``data/train/<shard>-00000.parquet`` (or ``.tar``) … and ``mani
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ._convert_options import ConvertOptions, OutFormat
-from ._convert_pool import Failure, convert_shards
+from ._convert_pool import Done, Failure, convert_shards
 from ._convert_shard import ShardJob
 from ._ids import is_int
 from ._manifest import Manifest, read_manifests
@@ -27,10 +27,12 @@ from .sources import ShardSource, find_shards
 __all__ = [
     "ConvertOptions",
     "ConvertResult",
+    "Done",
     "Failure",
     "Manifest",
     "OutFormat",
     "convert",
+    "iter_convert",
     "process_shard",
     "read_manifests",
 ]
@@ -43,7 +45,7 @@ class ConvertResult:
     Attributes
     ----------
     manifests
-        Of the shards that are complete now, in the order of the sources.
+        Of the shards that are complete now, by name.
     num_done
         How many of these were complete before.
     failures
@@ -134,6 +136,28 @@ def convert(  # noqa: PLR0917 -- the usual three numbers of a job
         A shard could not be converted and ``on_error="raise"``. What was complete stays; the same call goes on.
 
     """
+    result = ConvertResult()
+    for done in iter_convert(sources, out, options, num_proc, rank, world_size, progress=progress):
+        if isinstance(done, Failure):
+            result.failures.append(done)
+        else:
+            result.manifests.append(done.manifest)
+            result.num_done += done.was_done
+    result.manifests.sort(key=lambda manifest: manifest.shard)
+    return result
+
+
+def iter_convert(  # noqa: PLR0917
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | ShardSource],
+    out: str | os.PathLike[str],
+    options: ConvertOptions | None = None,
+    num_proc: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    *,
+    progress: bool = True,
+) -> Iterator[Done | Failure]:
+    """Convert shards, and tell of each as it is done; otherwise as `convert`."""
     options = options or ConvertOptions()
     for name, value, least in (("num_proc", num_proc, 1), ("world_size", world_size, 1), ("rank", rank, 0)):
         if not is_int(value) or value < least:
@@ -141,16 +165,7 @@ def convert(  # noqa: PLR0917 -- the usual three numbers of a job
     if rank >= world_size:
         raise ConfigError(f"rank: expected 0 to {world_size - 1} with world_size={world_size}, found {rank}")
     shards = _list_shards(sources, options)[rank::world_size]
-    result = ConvertResult()
-    for done in convert_shards(shards, Path(out), options, num_proc, progress=progress):
-        if isinstance(done, Failure):
-            result.failures.append(done)
-        else:
-            result.manifests.append(done.manifest)
-            result.num_done += done.was_done
-    order = {shard.name: number for number, shard in enumerate(shards)}
-    result.manifests.sort(key=lambda manifest: order[manifest.shard])
-    return result
+    return convert_shards(shards, Path(out), options, num_proc, progress=progress)
 
 
 def _list_shards(sources: Any, options: ConvertOptions) -> list[ShardSource]:

@@ -24,6 +24,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: Final = {
     "download": "Download shards, resumably, and check them.",
     "verify": "Check shard files: length, MD5, gzip and tar structure.",
+    "convert": "Convert shards: filter, resize, to Parquet, WebDataset, COCO, YOLO.",
     "shards": "List shards: names, MD5s, lengths.",
 }
 """Each command and its line in ``sa1b --help``, which imports none of them."""
