@@ -145,7 +145,8 @@ def _in_processes(
     shards: Sequence[ShardSource], out: Path, options: ConvertOptions, bar: _Bar, num_proc: int
 ) -> Iterator[Done | Failure]:
     context: SpawnContext = multiprocessing.get_context("spawn")
-    news, halt = context.Queue(), context.Event()
+    # A plain flag: an event waits for each of its waiters to wake, and one that was killed never does.
+    news, halt = context.Queue(), context.Value("b", 0, lock=False)
     pool = ProcessPoolExecutor(num_proc, context, _begin_worker, (news, halt))
     try:
         waiting: dict[Future[Done | Failure], str] = {
@@ -159,7 +160,7 @@ def _in_processes(
                 bar.leave(name)
                 yield _result(future, [name, *waiting.values()])
     finally:
-        halt.set()
+        halt.value = 1
         pool.shutdown(wait=True, cancel_futures=True)
         news.close()
 
@@ -189,7 +190,7 @@ _worker: dict[str, Any] = {}
 def _begin_worker(news: Any, halt: Any) -> None:
     # Ctrl-C reaches every process of the terminal; the first one tells the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker.update(news=news, halt=halt)
+    _worker.update(news=news, halt=halt, switch=Halt())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     threading.Thread(target=_end_when_halted, daemon=True).start()
 
@@ -204,15 +205,17 @@ def _end_with_parent() -> None:
 
 def _end_when_halted() -> None:
     """Do not wait for a server that takes minutes to answer when the work was called off."""
-    _worker["halt"].wait()
+    while not _worker["halt"].value:
+        time.sleep(_POLL)
+    _worker["switch"].set()
     time.sleep(_GRACE)
     os._exit(1)
 
 
 def _work(shard: ShardSource, out: Path, options: ConvertOptions) -> Done | Failure:
     def watch(images: int, size: int) -> None:
-        if _worker["halt"].is_set():
+        if _worker["halt"].value:
             raise HaltedError
         _worker["news"].put((shard.name, images, size))
 
-    return _run(ShardJob(shard, out, options, watch, Halt(_worker["halt"])))
+    return _run(ShardJob(shard, out, options, watch, _worker["switch"]))

@@ -12,10 +12,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from ._convert_options import ConvertOptions
-from ._disk import disk_problem, make_folder, sync_folder, write_small
+from ._disk import disk_problem, make_folder, sync_folder
 from ._halt import Halt
 from ._lock import ShardLock
-from ._manifest import Input, Manifest, OutPlaces, read_input, read_manifest, write_manifest
+from ._manifest import Input, Manifest, OutPlaces, read_input, read_manifest
 from ._parquet_parts import ParquetParts
 from ._parts import Drafts, PartSink, remove
 from ._row_groups import iter_groups
@@ -108,6 +108,8 @@ class ShardJob:
             fingerprint = self.options.fingerprint()
             if manifest and manifest.is_of(found, fingerprint) and manifest.is_there(self.out):
                 self.was_done = True
+                for leftover in (places.drafts, places.plan):
+                    remove(leftover)  # of a run that was killed right after its manifest
                 return manifest
             return self._convert(places, found, fingerprint)
 
@@ -202,13 +204,13 @@ def _publish(places: OutPlaces, drafts: Drafts, manifest: Manifest) -> None:
     """
     fresh = {part.path for part in manifest.parts}
     stale = _known_parts(places) - fresh
-    write_small(places.plan, json.dumps(sorted(fresh | stale)))
+    drafts.put(places.plan, json.dumps(sorted(fresh | stale)))
     places.manifest.unlink(missing_ok=True)
     sync_folder(places.manifest.parent)
     for path in sorted(stale):
         remove(places.out / path)
     drafts.publish()
-    write_manifest(places.manifest, manifest)
+    drafts.put(places.manifest, manifest.to_json())
     remove(places.plan)
 
 

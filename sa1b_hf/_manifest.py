@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ._disk import write_small
 from ._parts import Part
 from ._receipt import Places, read_receipt
 from .errors import ConfigError
@@ -17,7 +16,7 @@ from .reports import PassReport
 from .sources import ShardSource
 from .transport import local_path, open_raw
 
-__all__ = ["Input", "Manifest", "OutPlaces", "read_input", "read_manifest", "read_manifests", "write_manifest"]
+__all__ = ["Input", "Manifest", "OutPlaces", "read_input", "read_manifest", "read_manifests"]
 
 _VERSION: Final = 1
 _FOLDER: Final = "manifests"
@@ -67,6 +66,10 @@ class Manifest:
         values = {name: getattr(self, name) for name in ("shard", "input", "config", "fingerprint")}
         parts = [asdict(part) for part in self.parts]
         return {"version": _VERSION, **values, "parts": parts, "report": self.report.to_dict()}
+
+    def to_json(self) -> str:
+        """Give the text of its file."""
+        return json.dumps(self.to_dict(), indent=1) + "\n"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
@@ -125,11 +128,6 @@ def read_manifest(path: Path) -> Manifest | None:
         return Manifest.from_dict(values) if values["version"] == _VERSION else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write a manifest, durably; raises what `sa1b_hf._disk.disk_problem` gives."""
-    write_small(path, json.dumps(manifest.to_dict(), indent=1) + "\n")
 
 
 def read_manifests(folder: str | os.PathLike[str]) -> list[Manifest]:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ._disk import disk_problem, make_folder, sync_folder, write_small
+from ._disk import disk_problem, make_folder, publish, sync_folder
 from .errors import SA1BError
 
 __all__ = ["DraftFile", "DraftFolder", "Drafts", "Part", "PartSink", "RowRange", "remove"]
@@ -211,10 +211,21 @@ class Drafts:
             except OSError as error:
                 raise disk_problem(error, target) from None
         for final, text in self._shared.items():
-            write_small(self._out / final, text)
+            self.put(self._out / final, text)
         for folder in {(self._out / part.path).parent for part in self.parts}:
             sync_folder(folder)
-        remove(self._folder)
+
+    def put(self, path: Path, text: str) -> None:
+        """Write a small file so that it is there as a whole or not at all, and leave no draft but in the folder."""
+        draft = self._folder / "small"
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            publish(draft, path)
+        except OSError as error:
+            raise disk_problem(error, path) from None
 
     def close(self) -> None:
         """Let go of open files, and remove what was not published; killed before, the next run does."""

@@ -80,7 +80,9 @@ class RowResize:
             except RecordError as error:
                 image_id = row["image_id"][0].as_py()
                 where = {**error.where, "image_id": image_id}
-                text = error.message if str(image_id) in error.message else f"sa_{image_id}: {error.message}"
+                text = (
+                    error.message if error.message.startswith(f"sa_{image_id}") else f"sa_{image_id}: {error.message}"
+                )
                 errors.append(type(error)(text, reason=error.reason, shard=error.shard, **where))
         return (pa.concat_tables(rows) if rows else table.slice(0, 0)), errors
 
