@@ -67,7 +67,7 @@ class ConvertOptions:
     transforms: tuple[TableTransform, ...] = ()
     part_bytes: int = 500_000_000
     row_group_rows: int = 100
-    row_group_bytes: int = 32 << 20
+    row_group_bytes: int = 16 << 20
 
     def __post_init__(self) -> None:
         if self.format not in get_args(OutFormat):

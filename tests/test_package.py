@@ -128,6 +128,8 @@ ORDER = [
     "_convert_shard",
     "_convert_pool",
     "convert",
+    "_row_summaries",
+    "dataset_index",
     "cli",
     "demo",
 ]

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "download": "Download shards, resumably, and check them.",
     "verify": "Check shard files: length, MD5, gzip and tar structure.",
     "convert": "Convert shards: filter, resize, to Parquet, WebDataset, COCO, YOLO.",
+    "index": "Index a converted folder: where is an image, which are a fair subset.",
     "shards": "List shards: names, MD5s, lengths.",
 }
 """Each command and its line in ``sa1b --help``, which imports none of them."""

@@ -35,7 +35,9 @@ def arm(kill_at: int, out: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def audit(event: str, arguments: tuple) -> None:
-        if (event in _EVENTS and _is_below(arguments[0])) or (event == "open" and isinstance(arguments[2], int) and arguments[2] & _TO_WRITE and _is_below(arguments[0])):
+        if (event in _EVENTS and _is_below(arguments[0])) or (
+            event == "open" and isinstance(arguments[2], int) and arguments[2] & _TO_WRITE and _is_below(arguments[0])
+        ):
             step()
 
     def _is_below(path: object) -> bool:
