@@ -111,7 +111,7 @@ def convert(  # noqa: PLR0917 -- the usual three numbers of a job
     Parameters
     ----------
     sources
-        Paths and URLs of shards, folders of shards, or shards of `sa1b_hf.sources`.
+        Paths and URLs of shards or of folders of them, or shards of `sa1b_hf.sources`.
     out
         Folder to write to.
     options
@@ -173,7 +173,7 @@ def _list_shards(sources: Any, options: ConvertOptions) -> list[ShardSource]:
         sources = [sources]
     found: list[ShardSource] = []
     for source in sources:
-        if not isinstance(source, ShardSource) and Path(source).is_dir():
+        if not isinstance(source, ShardSource) and _is_folder(os.fspath(source)):
             listed = find_shards(data_dir=os.fspath(source), storage_options=options.read.storage_options)
             found += [shard for shards in listed.values() for shard in shards]
         else:
@@ -182,6 +182,12 @@ def _list_shards(sources: Any, options: ConvertOptions) -> list[ShardSource]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"sources: expected each shard once, found {twice} more than once; their parts would collide")
     return found
+
+
+def _is_folder(place: str) -> bool:
+    if "://" in place:
+        return not place.partition("?")[0].endswith((".tar", ".tar.gz", ".tgz"))
+    return Path(place).is_dir()
 
 
 def _as_source(source: str | os.PathLike[str] | ShardSource) -> ShardSource:

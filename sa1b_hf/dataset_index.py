@@ -152,9 +152,7 @@ def subset(index: pa.Table, n: int, by: SubsetKey = "num_masks", seed: int = 0) 
     hashes = hash_ids(seed, ids)
     order = np.lexsort((hashes, _stratum_key(index, by)))
     borders = np.linspace(0, len(order), min(n, len(order)) + 1).astype(np.int64)
-    chosen = [
-        start + int(hashes[order[start:stop]].argmin()) for start, stop in pairwise(borders)
-    ]
+    chosen = [start + int(hashes[order[start:stop]].argmin()) for start, stop in pairwise(borders)]
     return np.sort(ids[order[chosen]])
 
 
