@@ -26,7 +26,7 @@ from .catalog import shard_info
 from .errors import SA1BError, ShardError
 from .sources import ShardSource
 
-__all__ = ["Done", "Failure", "convert_shards"]
+__all__ = ["Done", "Failure", "convert_shards", "run_job"]
 
 _POLL: Final = 0.2
 _GRACE: Final = 5.0
@@ -126,11 +126,12 @@ def _in_turn(
 ) -> Iterator[Done | Failure]:
     for shard in shards:
         job = ShardJob(shard, out, options, lambda images, size, name=shard.name: bar.advance(name, images, size))  # type: ignore[misc]
-        yield _run(job)
+        yield run_job(job)
         bar.leave(shard.name)
 
 
-def _run(job: ShardJob) -> Done | Failure:
+def run_job(job: ShardJob) -> Done | Failure:
+    """Convert a shard; what is wrong with it comes back as a value, which other processes can send."""
     try:
         manifest = job.run()
     except SA1BError as error:
@@ -218,4 +219,4 @@ def _work(shard: ShardSource, out: Path, options: ConvertOptions) -> Done | Fail
             raise HaltedError
         _worker["news"].put((shard.name, images, size))
 
-    return _run(ShardJob(shard, out, options, watch, _worker["switch"]))
+    return run_job(ShardJob(shard, out, options, watch, _worker["switch"]))

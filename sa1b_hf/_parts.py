@@ -130,23 +130,31 @@ class DraftFolder:
         self._path = path
         self._final = final
         self._finished = finished
-        self._files: dict[str, tuple[str, int]] = {}
+        self._files: dict[str, str] = {}
+        self._size = 0
         make_folder(path)
 
     def write(self, name: str, data: Any) -> None:
         """Add a file."""
         with (self._path / name).open("wb") as file:
             file.write(data)
-        self._files[name] = (hashlib.sha256(data).hexdigest(), len(data))
+        self._files[name] = hashlib.sha256(data).hexdigest()
+        self._size += len(data)
+
+    def tell(self) -> int:
+        """Give the bytes of all files so far."""
+        return self._size
+
+    def close(self) -> None:
+        """Do nothing: no file is open."""
 
     def finish(self, rows: RowRange) -> None:
         """Complete the folder; its bytes are on the disk from now on."""
         # one call for all files: to sync tens of thousands one by one takes minutes
         os.sync() if hasattr(os, "sync") else None
-        lines = "".join(f"{name} {digest}\n" for name, (digest, _) in sorted(self._files.items()))
-        size = sum(count for _, count in self._files.values())
+        lines = "".join(f"{name} {digest}\n" for name, digest in sorted(self._files.items()))
         digest = hashlib.sha256(lines.encode()).hexdigest()
-        self._finished(Part(self._final, digest, size, rows.rows, rows.first, rows.last))
+        self._finished(Part(self._final, digest, self._size, rows.rows, rows.first, rows.last))
 
 
 class Drafts:
@@ -171,7 +179,7 @@ class Drafts:
         self._out = out
         self.parts: list[Part] = []
         self._paths: dict[str, Path] = {}
-        self._open: list[DraftFile] = []
+        self._open: list[DraftFile | DraftFolder] = []
         self._shared: dict[str, str] = {}
         remove(folder)
         make_folder(folder)
@@ -184,7 +192,9 @@ class Drafts:
 
     def folder(self, final: str) -> DraftFolder:
         """Begin a folder of files."""
-        return DraftFolder(self._draft(final), final, self.parts.append)
+        draft = DraftFolder(self._draft(final), final, self.parts.append)
+        self._open.append(draft)
+        return draft
 
     def share(self, final: str, text: str) -> None:
         """Add a small file that is the same for all shards, and no part of any."""

@@ -33,6 +33,7 @@ __all__ = [
     "OutFormat",
     "convert",
     "iter_convert",
+    "list_shards",
     "process_shard",
     "read_manifests",
 ]
@@ -164,11 +165,21 @@ def iter_convert(  # noqa: PLR0917
             raise ConfigError(f"{name}: expected an int of {least} or more, found {value!r}")
     if rank >= world_size:
         raise ConfigError(f"rank: expected 0 to {world_size - 1} with world_size={world_size}, found {rank}")
-    shards = _list_shards(sources, options)[rank::world_size]
+    shards = list_shards(sources, options)[rank::world_size]
     return convert_shards(shards, Path(out), options, num_proc, progress=progress)
 
 
-def _list_shards(sources: Any, options: ConvertOptions) -> list[ShardSource]:
+def list_shards(sources: Any, options: ConvertOptions) -> list[ShardSource]:
+    """List the shards of what `convert` takes as sources.
+
+    Raises
+    ------
+    ConfigError
+        Two of them have one name.
+    MissingShardsError
+        A folder has none.
+
+    """
     if isinstance(sources, (str, os.PathLike, ShardSource)):
         sources = [sources]
     found: list[ShardSource] = []

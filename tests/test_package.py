@@ -130,6 +130,7 @@ ORDER = [
     "convert",
     "_row_summaries",
     "dataset_index",
+    "cluster",
     "cli",
     "demo",
 ]
