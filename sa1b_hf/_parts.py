@@ -97,6 +97,8 @@ class DraftFile:
     def write(self, data: Any) -> int:
         """Append bytes."""
         view = memoryview(data).cast("B")
+        if self.closed:
+            return len(view)  # given up; a Parquet writer still writes its footer when it is collected
         self._hash.update(view)
         self._size += len(view)
         at = 0
