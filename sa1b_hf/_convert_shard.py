@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -87,6 +88,7 @@ class ShardJob:
     halt: Halt = field(default_factory=Halt)
     was_done: bool = False
     _report: PassReport = field(default_factory=PassReport)
+    _lost: list[tuple[RecordError, int]] = field(default_factory=list)
 
     def run(self) -> Manifest:
         """Convert, unless that is done.
@@ -134,12 +136,25 @@ class ShardJob:
         options = self.options
         sink = self._sink(drafts)
         written = 0
-        for group in iter_groups(self._tables(), options.row_group_rows, options.row_group_bytes):
-            sink.write(group)
-            size = drafts.size()
-            self.watch(group.num_rows, size - written)
-            written = size
+        # Packing, hashing and writing take as long as reading, and both leave the interpreter to others meanwhile.
+        with ThreadPoolExecutor(1, "sa1b-write") as writer:
+            under_way: Future[None] | None = None
+            for group in iter_groups(self._tables(), options.row_group_rows, options.row_group_bytes):
+                self._await(under_way)
+                size = drafts.size()
+                self.watch(group.num_rows, size - written)
+                written = size
+                under_way = writer.submit(sink.write, group)
+            self._await(under_way)
+            self.watch(0, drafts.size() - written)
         sink.finish()
+
+    def _await(self, under_way: Future[None] | None) -> None:
+        """Wait for a group to be written, and take back what could not be."""
+        if under_way is not None:
+            under_way.result()
+        while self._lost:
+            self._lose(*self._lost.pop(0))
 
     def _tables(self) -> Iterator[pa.Table]:
         options, source = self.options, self.source
@@ -171,6 +186,10 @@ class ShardJob:
         self._report.num_annotations -= num_annotations
         Faults(self.source.name, self.options.read.on_error, self._report).skip_image(error)
 
+    def _note(self, error: RecordError, num_annotations: int) -> None:
+        # by the thread that writes; the report is the other one's
+        self._lost.append((error, num_annotations))
+
     def _sink(self, drafts: Drafts) -> PartSink:
         options, name = self.options, self.source.name
         if options.format == "parquet":
@@ -178,7 +197,7 @@ class ShardJob:
             return ParquetParts(drafts, final, options.features(), options.metadata(), options.part_bytes)
         if options.format == "webdataset":
             return WebDatasetParts(drafts, f"data/train/{name}-{{:05d}}.tar", options.part_bytes)
-        return make_export(options.format, drafts, name, options.metadata(), self._lose)
+        return make_export(options.format, drafts, name, options.metadata(), self._note)
 
     def _check_source(self, found: Input) -> None:
         """Refuse to call a shard done whose end a network or a disk withheld: the next run may have it."""
