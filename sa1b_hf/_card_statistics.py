@@ -54,7 +54,7 @@ class Statistics:
     rows
         By split.
     num_bytes
-        Of the tables, by split.
+        Of the rows, uncompressed, by split.
     num_annotations
         Annotations of all rows.
     num_labelled, num_abstained
@@ -76,7 +76,6 @@ class Statistics:
     def add(self, split: str, table: pa.Table) -> None:
         """Count the rows of a table; columns that it lacks are passed over."""
         self.rows[split] = self.rows.get(split, 0) + table.num_rows
-        self.num_bytes[split] = self.num_bytes.get(split, 0) + table.nbytes
         names = table.schema.names
         if "annotations" in names:
             self._add_annotations(table["annotations"].combine_chunks())

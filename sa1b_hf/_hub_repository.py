@@ -15,7 +15,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, R
 from ._hub_trouble import persist
 from .errors import ConfigError
 
-__all__ = ["Change", "HubRepository", "LocalFile"]
+__all__ = ["HubRepository", "LocalFile", "RemoteFile"]
 
 _TYPE: Final = "dataset"
 
@@ -66,21 +66,8 @@ class RemoteFile:
     is_large: bool
 
 
-@dataclass(frozen=True)
-class Change:
-    """What a commit is to do.
-
-    Attributes
-    ----------
-    add
-        Files; those that are there already are left out.
-    remove
-        Paths of files that are there.
-
-    """
-
-    add: Sequence[LocalFile] = ()
-    remove: Sequence[str] = ()
+def _nothing(there: Mapping[str, RemoteFile]) -> Sequence[str]:  # noqa: ARG001
+    return ()
 
 
 class HubRepository:
@@ -169,15 +156,22 @@ class HubRepository:
 
         return persist(download, f"reading {path}", self._repo)
 
-    def commit(self, title: str, plan: Callable[[str], Change]) -> None:
+    def commit(
+        self,
+        title: str,
+        files: Sequence[LocalFile],
+        stale: Callable[[Mapping[str, RemoteFile]], Sequence[str]] = _nothing,
+    ) -> None:
         """Commit what is missing, on top of what others may have committed meanwhile.
 
         Parameters
         ----------
         title
             Of the commit.
-        plan
-            Called with the newest commit, again when another one came first.
+        files
+            To be there; those that are there already are left out.
+        stale
+            Given what is there, says which paths are to be removed.
 
         Notes
         -----
@@ -189,9 +183,8 @@ class HubRepository:
         def attempt() -> None:
             head = self.open()
             there = self.files(head)
-            change = plan(head)
-            add = [file for file in change.add if not file.is_same(there.get(file.path))]
-            remove = [path for path in change.remove if path in there]
+            add = [file for file in files if not file.is_same(there.get(file.path))]
+            remove = stale(there)
             for file in add:
                 operations.setdefault(file.path, _operation(file))
             if add or remove:
@@ -199,7 +192,7 @@ class HubRepository:
                 kept = {path: file for path, file in there.items() if path not in remove}
                 new = {file.path: RemoteFile(file.sha256, file.size, is_large=True) for file in add}
                 self._trees = {done: {**kept, **new}}  # saves a listing before the next commit
-            self.uploaded += [file for file in change.add if file.path in operations]
+            self.uploaded += [file for file in files if file.path in operations]
             self.removed += remove
 
         persist(attempt, "committing", self._repo)

@@ -15,7 +15,7 @@ from ._register import NAMES, builder_hash
 from .errors import ConfigError
 from .reports import PassReport
 
-__all__ = ["load_dataset", "report"]
+__all__ = ["iter_builders", "load_dataset", "report"]
 
 
 def load_dataset(
@@ -109,7 +109,8 @@ def report(dataset: Any) -> PassReport:
     """
     parts = list(dataset.values()) if isinstance(dataset, dict) else [dataset]
     files = {path for part in parts if isinstance(part, Dataset) for path in _report_files(part)}
-    builders = {id(found): found for part in parts if isinstance(part, IterableDataset) for found in _builders(part)}
+    streams = [part for part in parts if isinstance(part, IterableDataset)]
+    builders = {id(found): found for stream in streams for found in iter_builders(stream)}
     reports = [PassReport.from_dict(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(files)]
     reports += [builder.report() for builder in builders.values()]
     if not reports:
@@ -132,7 +133,7 @@ def _report_files(dataset: Dataset) -> Iterator[Path]:
             yield path
 
 
-def _builders(dataset: IterableDataset) -> Iterator[Any]:
+def iter_builders(dataset: IterableDataset) -> Iterator[Any]:
     """Follow a streaming dataset's chain of transformations down to its builder."""
     from .sa1b import SA1B  # noqa: PLC0415
 

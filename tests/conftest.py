@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
-import datasets
-import pytest
-
 sys.path.insert(0, str(Path(__file__).parent))  # for `support`
+
+from support.stand_in_hub import StandInHub
+
+# The clients read where the Hub is when they are imported: no test, whatever it does, gets to the real one.
+HUB = StandInHub().start()
+os.environ.update(HUB.environment())
+
+import datasets  # noqa: E402
+import pytest  # noqa: E402
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -18,6 +25,14 @@ def _quiet_and_isolated(monkeypatch, tmp_path_factory):
     """No progress bars, and no source of shards from the environment of whoever runs the tests."""
     datasets.disable_progress_bars()
     monkeypatch.delenv("SA1B_HF_SHARDS", raising=False)
+
+
+@pytest.fixture
+def hub():
+    """The stand-in Hub, empty."""
+    HUB.clear()
+    yield HUB
+    HUB.clear()
 
 
 @pytest.fixture

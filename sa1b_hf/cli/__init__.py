@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "verify": "Check shard files: length, MD5, gzip and tar structure.",
     "convert": "Convert shards: filter, resize, to Parquet, WebDataset, COCO, YOLO.",
     "index": "Index a converted folder: where is an image, which are a fair subset.",
+    "push": "Push a converted folder to the Hub: no images, and private, unless told so.",
     "shards": "List shards: names, MD5s, lengths.",
 }
 """Each command and its line in ``sa1b --help``, which imports none of them."""

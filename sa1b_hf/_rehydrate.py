@@ -1,0 +1,182 @@
+"""Pixels back to annotations: the JPEGs of rows that came without, from the user's own shards, by image id."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import pyarrow as pa
+from datasets import Dataset, Features, Image, IterableDataset
+
+from .errors import ConfigError, MissingShardsError, PairingError
+from .features import COLUMNS
+from .jpeg import check_jpeg
+from .shard import SA1BShard
+from .sources import ShardSource, find_shards, options_for
+
+__all__ = ["rehydrate"]
+
+OnMissing = Literal["raise", "drop", "none"]
+
+_MAX_OPEN: Final = 16
+_BATCH_ROWS: Final = 32
+_NEEDED: Final = ("image_id", "shard", "width", "height", "file_name")
+
+
+def rehydrate(
+    dataset: Any,
+    shards: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    on_missing: OnMissing = "raise",
+    index_dir: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    num_proc: int | None = None,
+) -> Any:
+    """Add the images to rows that came without them.
+
+    Parameters
+    ----------
+    dataset
+        A `Dataset` or `IterableDataset`, or a dictionary of these by split, with ``image_id``; without ``shard``
+        all shards are searched.
+    shards
+        A folder of shards, a links file, or paths and URLs of shards.
+    on_missing
+        What to do with a row whose image is in none of them: ``"raise"``, ``"drop"``, or ``"none"``, which leaves its
+        image empty.
+    index_dir
+        Folder of indexes, see `sa1b_hf.ReadOptions`. An index takes a pass over its shard, and is made at the first
+        image that is asked for; without a folder every process makes its own.
+    storage_options
+        Of the file system of remote shards.
+    num_proc
+        Processes to use for a `Dataset`.
+
+    Returns
+    -------
+    The same kind of dataset
+        With the column ``image`` at its place: the bytes of the shard, checked. Rows stay in their order.
+
+    Raises
+    ------
+    ConfigError
+        The dataset has images already, or no ids.
+    MissingShardsError
+        There are no shards.
+    PairingError
+        While reading: an image is in none of the shards, and ``on_missing="raise"``.
+    ImageError
+        While reading: a JPEG is not as large as its row says.
+
+    """
+    if on_missing not in get_args(OnMissing):
+        raise ConfigError(f"on_missing: expected one of {list(get_args(OnMissing))}, found {on_missing!r}")
+    if isinstance(dataset, Mapping):
+        again = partial(rehydrate, on_missing=on_missing, index_dir=index_dir, storage_options=storage_options)
+        return type(dataset)({split: again(one, shards, num_proc=num_proc) for split, one in dataset.items()})  # type: ignore[call-arg]
+    if not isinstance(dataset, (Dataset, IterableDataset)) or dataset.features is None:
+        raise ConfigError(f"dataset: expected a dataset with features, found {type(dataset).__name__}")
+    features = _with_image(dataset.features)
+    found = _list_shards(shards, storage_options)
+    add = _AddImages(found, features, on_missing, None if index_dir is None else Path(index_dir), storage_options)
+    options: dict[str, Any] = {"batched": True, "batch_size": _BATCH_ROWS, "features": features}
+    if isinstance(dataset, Dataset):
+        options |= {"num_proc": num_proc, "writer_batch_size": _BATCH_ROWS, "desc": "Adding images"}
+    return dataset.with_format("arrow").map(add, **options).with_format(None)
+
+
+def _with_image(features: Features) -> Features:
+    if "image" in features or "image_id" not in features:
+        raise ConfigError(f"dataset: expected a column image_id and none named image, found {list(features)}")
+    all_features = {**features, "image": Image()}
+    order = [*(name for name in COLUMNS if name in all_features), *(name for name in features if name not in COLUMNS)]
+    return Features({name: all_features[name] for name in order})
+
+
+def _list_shards(shards: Any, storage_options: Mapping[str, Any] | None) -> tuple[ShardSource, ...]:
+    if isinstance(shards, (str, os.PathLike)):
+        place = os.fspath(shards)
+        if place.endswith(".txt"):
+            listed = find_shards(links=place)
+        elif place.endswith((".tar", ".tar.gz", ".tgz")):
+            listed = find_shards(data_files={"train": [place]})
+        else:
+            listed = find_shards(data_dir=place, storage_options=storage_options)
+    else:
+        listed = find_shards(data_files={"train": [os.fspath(shard) for shard in shards]})
+    found = tuple(shard for sources in listed.values() for shard in sources)
+    if not found:
+        raise MissingShardsError("shards: expected a folder of shards or their paths, found none")
+    return found
+
+
+class _AddImages:
+    """Adds the column to a table; opens each shard when it is first needed, and keeps the last ones open."""
+
+    def __init__(
+        self,
+        shards: tuple[ShardSource, ...],
+        features: Features,
+        on_missing: OnMissing,
+        index_dir: Path | None,
+        storage_options: Mapping[str, Any] | None,
+    ) -> None:
+        self._shards = {shard.name: shard for shard in shards}
+        self._features = features
+        self._on_missing = on_missing
+        self._index_dir = index_dir
+        self._storage_options = storage_options
+        self._open: OrderedDict[str, SA1BShard] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open files behind; another process opens its own."""
+        return {**vars(self), "_open": OrderedDict()}
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        count, names = table.num_rows, set(table.schema.names)
+        values = {name: table[name].to_pylist() if name in names else [None] * count for name in _NEEDED}
+        images = []
+        for image_id, shard, width, height, name in zip(*values.values(), strict=True):
+            data = self._find(image_id, shard)
+            if data is not None and width is not None and height is not None:
+                check_jpeg(memoryview(data), width=width, height=height, image_id=image_id, shard=shard)
+            images.append(None if data is None else {"bytes": data, "path": name or f"sa_{image_id}.jpg"})
+        schema = self._features.arrow_schema
+        columns = {name: table[name] for name in names}
+        columns["image"] = pa.array(images, schema.field("image").type)
+        result = pa.table({name: columns[name] for name in schema.names}).cast(schema)
+        return (
+            result.filter(pa.array([image is not None for image in images])) if self._on_missing == "drop" else result
+        )
+
+    def _find(self, image_id: int, hint: str | None) -> bytes | None:
+        """Give the JPEG of an image, or None."""
+        for name in self._shards if hint is None else [hint] if hint in self._shards else []:
+            shard = self._opened(name)
+            if shard.index.find(image_id, "jpg") is not None:
+                return shard.read(image_id, "jpg")
+        if self._on_missing == "raise":
+            where = f"in any of {len(self._shards)} shards" if hint is None else f"in shard {hint}"
+            message = f"expected sa_{image_id}.jpg {where}, found none; add the shard, or pass on_missing='drop'"
+            raise PairingError(message, reason="no-jpg", shard=hint, image_id=image_id)
+        return None
+
+    def _opened(self, name: str) -> SA1BShard:
+        if name in self._open:
+            self._open.move_to_end(name)
+            return self._open[name]
+        source = self._shards[name]
+        index = None
+        if self._index_dir is not None:
+            self._index_dir.mkdir(parents=True, exist_ok=True)
+            index = self._index_dir / f"{name}.index.parquet"
+        options = options_for(source.location, self._storage_options)
+        shard = SA1BShard(source.location, index, shard=name, storage_options=options)
+        self._open[name] = shard
+        if len(self._open) > _MAX_OPEN:
+            self._open.popitem(last=False)[1].close()
+        return shard
