@@ -127,5 +127,7 @@ def _problem(error: BaseException, status: int | None, doing: str, repo: str) ->
 
 
 def _summary(error: BaseException, status: int | None) -> str:
-    first = mask_url(next(_causes(error))).strip().splitlines() or [type(error).__name__]
-    return f"HTTP {status} ({first[0]})" if status else f"{type(error).__name__}: {first[0]}"
+    """Give the first line of what an error was raised from."""
+    *_, root = _causes(error)
+    first = (mask_url(root).strip().splitlines() or [""])[0]
+    return f"HTTP {status} ({first})" if status else f"{type(root).__name__}: {first}"

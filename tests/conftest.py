@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `support`
@@ -12,7 +13,8 @@ from support.stand_in_hub import StandInHub
 
 # The clients read where the Hub is when they are imported: no test, whatever it does, gets to the real one.
 HUB = StandInHub().start()
-os.environ.update(HUB.environment())
+_CACHE = tempfile.TemporaryDirectory(prefix="sa1b_hf-tests-")
+os.environ.update(HUB.environment(), HF_HUB_CACHE=_CACHE.name)
 
 import datasets  # noqa: E402
 import pytest  # noqa: E402

@@ -105,7 +105,7 @@ class StandInHub:
     requests
         All of them, in order of arrival.
     watch
-        Called with each request before (``"before"``) and after (``"after"``) it takes effect.
+        Called with each request before (``"before"``) and after (``"after"``) it takes effect; True breaks the connection.
     piece_bytes
         Larger files are uploaded in pieces of this length.
     page_rows
@@ -129,11 +129,11 @@ class StandInHub:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything but the address."""
         self.store.clear()
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
-        self.watch: Callable[[Request, str], None] = lambda request, moment: None
+        self.watch: Callable[[Request, str], object] = lambda request, moment: None
         self.piece_bytes = 1 << 30
         self.page_rows = 1000
 
@@ -192,8 +192,7 @@ class _Handler(Answers, BaseHTTPRequestHandler):
             self.hub.requests.append(request)
             due = [fault for fault in self.hub.faults if fault.is_due(kind)]
         self.cut = due[0].cut if due else None
-        self.hub.watch(request, "before")
-        if self.cut == "before":
+        if self.hub.watch(request, "before") or self.cut == "before":
             return self._hang_up()
         if due and due[0].status:
             return self.send(due[0].status, {"error": "injected"}, due[0].headers)
@@ -254,8 +253,7 @@ class _Handler(Answers, BaseHTTPRequestHandler):
 
     def send(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
         """Answer; with a fault, so far as it lets."""
-        self.hub.watch(self.request_seen, "after")
-        if self.cut == "after":
+        if self.hub.watch(self.request_seen, "after") or self.cut == "after":
             self._hang_up()
             return
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
