@@ -20,8 +20,8 @@ def _blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.fixture
-def reader_of_the_docs(tmp_path, monkeypatch):
-    """A folder with what the documentation talks about: ten shards and a links file that leads to a server."""
+def reader_of_the_docs(tmp_path, monkeypatch, hub):
+    """A folder with what the documentation talks about: ten shards, a links file that leads to a server, and a Hub."""
     from support.misbehaving_server import MisbehavingServer
 
     monkeypatch.chdir(tmp_path)
@@ -36,6 +36,7 @@ def reader_of_the_docs(tmp_path, monkeypatch):
         yield tmp_path
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's own HTTP client
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page, reader_of_the_docs):
     """The blocks of a page run one after the other, as a reader would type them."""
