@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ._card_statistics import FIGURES, Figure, Statistics
+from ._card_statistics import Figure, Statistics
 
 __all__ = ["draw_figures"]
 
@@ -29,11 +29,7 @@ def draw_figures(statistics: Statistics) -> dict[str, bytes]:
         PNG files by file name; the same statistics give the same bytes with the same Pillow.
 
     """
-    return {
-        f"{figure.name}.png": _draw(figure, statistics.histograms[figure.name])
-        for figure in FIGURES
-        if statistics.histograms[figure.name].any()
-    }
+    return {f"{figure.name}.png": _draw(figure, statistics.histograms[figure.name]) for figure in statistics.figures()}
 
 
 def _draw(figure: Figure, counts: NDArray[np.int64]) -> bytes:

@@ -73,6 +73,10 @@ class Statistics:
         default_factory=lambda: {figure.name: np.zeros(len(figure.edges) - 1, np.int64) for figure in FIGURES}
     )
 
+    def figures(self) -> list[Figure]:
+        """List the histograms that have anything to show."""
+        return [figure for figure in FIGURES if self.histograms[figure.name].any()]
+
     def add(self, split: str, table: pa.Table) -> None:
         """Count the rows of a table; columns that it lacks are passed over."""
         self.rows[split] = self.rows.get(split, 0) + table.num_rows

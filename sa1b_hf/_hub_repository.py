@@ -221,7 +221,7 @@ class HubRepository:
                 return None
             raise
         except HFValidationError as error:
-            raise ConfigError(f"repo_id: expected 'user/name', found {self._repo!r}: {error}") from None
+            raise ConfigError(f"repo_id: expected a name that the Hub takes, found {self._repo!r}: {error}") from None
 
     def _create(self) -> None:
         self._api.create_repo(self._repo, repo_type=_TYPE, private=not self._public, exist_ok=True)

@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
+from datasets.utils import are_progress_bars_disabled
+from huggingface_hub import utils
+
 from ._urls import mask_url
 from .errors import SA1BError, SourceError
 
-__all__ = ["masked_logs", "persist"]
+__all__ = ["masked_logs", "persist", "same_bars"]
 
 T = TypeVar("T")
+
+_hub_bars: Any = utils  # its functions about bars are public, and not in its stubs
 
 _log = logging.getLogger("sa1b_hf")
 
@@ -24,7 +29,9 @@ _MAX_WAIT: Final = 120.0
 _PASSING: Final = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 # What `huggingface_hub` speaks HTTP with, by its version.
 _CLIENTS: Final = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"})
-_NEVER_PASSING: Final = ("InvalidURL", "UnsupportedProtocol", "MissingSchema", "InvalidSchema")
+_NEVER_PASSING: Final = frozenset(
+    {"InvalidURL", "UnsupportedProtocol", "MissingSchema", "InvalidSchema", "OfflineModeIsEnabled"}
+)
 _ADVICE: Final = {
     401: "log in with `hf auth login`, or set HF_TOKEN to a token that may write",
     403: "use a token that may write to this repository; see `hf auth whoami`",
@@ -48,7 +55,8 @@ def persist(action: Callable[[], T], doing: str, repo: str) -> T:
     Raises
     ------
     SourceError
-        It cannot be done, or not in `RETRIES` further attempts; ``reason`` is ``"hub-403"``, ``"hub-connection"`` …
+        It cannot be done, or not in `RETRIES` further attempts; ``reason`` is ``"hub-403"`` or the like,
+        ``"hub-connection"``, or ``"hub-client"`` if the request did not even get out.
 
     """
     attempt = 0
@@ -58,11 +66,13 @@ def persist(action: Callable[[], T], doing: str, repo: str) -> T:
         except SA1BError:
             raise
         except Exception as error:
-            status, wait = _status(error), min(_BACKOFF * 2**attempt, _MAX_WAIT)
+            status = _status(error)
             if attempt >= RETRIES or not _is_passing(error, status):
+                if status is None and not isinstance(error, (OSError, ValueError, RuntimeError)):
+                    raise  # a mistake in a program, not trouble
                 raise _problem(error, status, doing, repo) from None
-            wait = max(wait, _retry_after(error))
-            _log.info("%s: %s: %s; next attempt in %.0f s", repo, doing, _summary(error, status), wait)
+            wait = max(min(_BACKOFF * 2**attempt, _MAX_WAIT), _retry_after(error))
+            _log.warning("%s: %s: %s; next attempt in %.0f s", repo, doing, _summary(error, status), wait)
             time.sleep(wait)
         attempt += 1
 
@@ -85,6 +95,19 @@ def masked_logs() -> Iterator[None]:
         logging.setLogRecordFactory(make)
 
 
+@contextmanager
+def same_bars() -> Iterator[None]:
+    """Silence the bars of `huggingface_hub` where those of `datasets` are silenced."""
+    if not are_progress_bars_disabled() or _hub_bars.are_progress_bars_disabled():
+        yield
+        return
+    _hub_bars.disable_progress_bars()
+    try:
+        yield
+    finally:
+        _hub_bars.enable_progress_bars()
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Follow an error to what it was raised from: uploads wrap theirs."""
     found: BaseException | None = error
@@ -103,11 +126,13 @@ def _status(error: BaseException) -> int | None:
 
 
 def _is_passing(error: BaseException, status: int | None) -> bool:
-    if status is not None:
-        return status in _PASSING
+    return _is_connection(error) if status is None else status in _PASSING
+
+
+def _is_connection(error: BaseException) -> bool:
     return any(
-        isinstance(found, (ConnectionError, TimeoutError))
-        or (type(found).__module__.partition(".")[0] in _CLIENTS and type(found).__name__ not in _NEVER_PASSING)
+        type(found).__name__ not in _NEVER_PASSING
+        and (isinstance(found, (ConnectionError, TimeoutError)) or type(found).__module__.partition(".")[0] in _CLIENTS)
         for found in _causes(error)
     )
 
@@ -123,11 +148,13 @@ def _retry_after(error: BaseException) -> float:
 def _problem(error: BaseException, status: int | None, doing: str, repo: str) -> SourceError:
     advice = _ADVICE.get(status or 0, "run the same push again to go on where it ended")
     message = f"expected {doing} to work, found {_summary(error, status)}; {advice}"
-    return SourceError(f"{repo}: {message}", reason=f"hub-{status or 'connection'}")
+    kind = status or ("connection" if _is_connection(error) else "client")
+    return SourceError(f"{repo}: {message}", reason=f"hub-{kind}")
 
 
 def _summary(error: BaseException, status: int | None) -> str:
-    """Give the first line of what an error was raised from."""
-    *_, root = _causes(error)
-    first = (mask_url(root).strip().splitlines() or [""])[0]
-    return f"HTTP {status} ({first})" if status else f"{type(root).__name__}: {first}"
+    """Say in a line what the server said, or else what an error was raised from."""
+    causes = list(_causes(error))
+    said = next(filter(None, (getattr(found, "server_message", None) for found in causes)), causes[-1])
+    line = (mask_url(said).strip().splitlines() or [""])[0]
+    return f"HTTP {status} ({line})" if status else f"{type(causes[-1]).__name__}: {line}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -22,7 +25,9 @@ __all__ = ["rehydrate"]
 
 OnMissing = Literal["raise", "drop", "none"]
 
-_MAX_OPEN: Final = 16
+_log = logging.getLogger("sa1b_hf")
+
+_MAX_OPEN: Final = 32
 _BATCH_ROWS: Final = 32
 _NEEDED: Final = ("image_id", "shard", "width", "height", "file_name")
 
@@ -49,8 +54,8 @@ def rehydrate(
         What to do with a row whose image is in none of them: ``"raise"``, ``"drop"``, or ``"none"``, which leaves its
         image empty.
     index_dir
-        Folder of indexes, see `sa1b_hf.ReadOptions`. An index takes a pass over its shard, and is made at the first
-        image that is asked for; without a folder every process makes its own.
+        Folder of indexes, see `sa1b_hf.ReadOptions`; a temporary one by default. An index takes a pass over its shard,
+        and is made when the first image of it is asked for.
     storage_options
         Of the file system of remote shards.
     num_proc
@@ -68,7 +73,8 @@ def rehydrate(
     MissingShardsError
         There are no shards.
     PairingError
-        While reading: an image is in none of the shards, and ``on_missing="raise"``.
+        Images are in none of the shards, and ``on_missing="raise"``: of a `Dataset` all are counted before any is read,
+        of a stream it is said at the first one.
     ImageError
         While reading: a JPEG is not as large as its row says.
 
@@ -82,7 +88,9 @@ def rehydrate(
         raise ConfigError(f"dataset: expected a dataset with features, found {type(dataset).__name__}")
     features = _with_image(dataset.features)
     found = _list_shards(shards, storage_options)
-    add = _AddImages(found, features, on_missing, None if index_dir is None else Path(index_dir), storage_options)
+    add = _AddImages(found, features, on_missing, Path(index_dir or _temporary_folder()), storage_options)
+    if isinstance(dataset, Dataset):
+        add.check(dataset)
     options: dict[str, Any] = {"batched": True, "batch_size": _BATCH_ROWS, "features": features}
     if isinstance(dataset, Dataset):
         options |= {"num_proc": num_proc, "writer_batch_size": _BATCH_ROWS, "desc": "Adding images"}
@@ -122,10 +130,12 @@ class _AddImages:
         shards: tuple[ShardSource, ...],
         features: Features,
         on_missing: OnMissing,
-        index_dir: Path | None,
+        index_dir: Path,
         storage_options: Mapping[str, Any] | None,
     ) -> None:
         self._shards = {shard.name: shard for shard in shards}
+        self._identity = [shard.identity() for shard in shards]  # `datasets` knows by it that a cached result is stale
+        self._told: set[str] = set()
         self._features = features
         self._on_missing = on_missing
         self._index_dir = index_dir
@@ -153,16 +163,34 @@ class _AddImages:
             result.filter(pa.array([image is not None for image in images])) if self._on_missing == "drop" else result
         )
 
+    def check(self, dataset: Dataset) -> None:
+        """Count what is in none of the shards, a shard after the other."""
+        columns = [name for name in ("image_id", "shard") if name in dataset.features]
+        rows = dataset.select_columns(columns).with_format(None).to_dict()
+        keys = list(zip(rows["image_id"], rows.get("shard") or [None] * len(dataset), strict=True))
+        missing = [image_id for image_id, hint in sorted(keys, key=_by_shard) if self._place(image_id, hint) is None]
+        if missing and self._on_missing == "raise":
+            raise _missing(f"{len(missing):,} of {len(keys):,} images, such as sa_{missing[0]}.jpg,", self._shards)
+        if missing:
+            _log.warning("%d of %d images are in none of the shards", len(missing), len(keys))
+            self._told.update(hint for _, hint in keys if hint is not None)
+
+    def _place(self, image_id: int, hint: str | None) -> SA1BShard | None:
+        """Give the shard that has an image."""
+        names = list(self._shards) if hint is None else [hint] if hint in self._shards else []
+        opened = (self._opened(name) for name in names)
+        return next((shard for shard in opened if shard.index.find(image_id, "jpg") is not None), None)
+
     def _find(self, image_id: int, hint: str | None) -> bytes | None:
         """Give the JPEG of an image, or None."""
-        for name in self._shards if hint is None else [hint] if hint in self._shards else []:
-            shard = self._opened(name)
-            if shard.index.find(image_id, "jpg") is not None:
-                return shard.read(image_id, "jpg")
+        shard = self._place(image_id, hint)
+        if shard is not None:
+            return shard.read(image_id, "jpg")
         if self._on_missing == "raise":
-            where = f"in any of {len(self._shards)} shards" if hint is None else f"in shard {hint}"
-            message = f"expected sa_{image_id}.jpg {where}, found none; add the shard, or pass on_missing='drop'"
-            raise PairingError(message, reason="no-jpg", shard=hint, image_id=image_id)
+            raise _missing(f"sa_{image_id}.jpg", self._shards, hint)
+        if hint is not None and hint not in self._told:
+            self._told.add(hint)
+            _log.warning("%s: images of it are in none of the shards", hint)
         return None
 
     def _opened(self, name: str) -> SA1BShard:
@@ -170,13 +198,27 @@ class _AddImages:
             self._open.move_to_end(name)
             return self._open[name]
         source = self._shards[name]
-        index = None
-        if self._index_dir is not None:
-            self._index_dir.mkdir(parents=True, exist_ok=True)
-            index = self._index_dir / f"{name}.index.parquet"
+        self._index_dir.mkdir(parents=True, exist_ok=True)
+        index = self._index_dir / f"{name}.index.parquet"
         options = options_for(source.location, self._storage_options)
         shard = SA1BShard(source.location, index, shard=name, storage_options=options)
         self._open[name] = shard
         if len(self._open) > _MAX_OPEN:
             self._open.popitem(last=False)[1].close()
         return shard
+
+
+def _by_shard(key: tuple[int, str | None]) -> str:
+    return key[1] or ""
+
+
+def _missing(what: str, shards: Mapping[str, ShardSource], hint: str | None = None) -> PairingError:
+    where = f"in any of {len(shards)} shards" if hint is None else f"in shard {hint}, one of {len(shards)}"
+    message = f"expected {what} {where}, found none; add the shards, or pass on_missing='drop'"
+    return PairingError(message, reason="no-jpg", shard=hint)
+
+
+def _temporary_folder() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="sa1b_hf-index-")
+    atexit.register(folder.cleanup)
+    return folder.name

@@ -13,7 +13,6 @@ from datasets.splits import SplitDict, SplitInfo
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from ._card_figures import draw_figures
 from ._card_statistics import Statistics
 from ._urls import mask_url
 from ._version import __version__
@@ -212,7 +211,7 @@ def _transforms(records: Any) -> list[str]:
 
 def _distributions(statistics: Statistics) -> str:
     lines = ["## Distributions", ""]
-    lines += [f"![{name.removesuffix('.png')}]({FIGURE_FOLDER}/{name})" for name in draw_figures(statistics)]
+    lines += [f"![{figure.title}]({FIGURE_FOLDER}/{figure.name}.png)" for figure in statistics.figures()]
     if labels := statistics.num_labelled + statistics.num_abstained:
         share = statistics.num_labelled / labels
         lines += ["", f"{statistics.num_labelled:,} of {labels:,} masks have a label ({share:.1%})."]

@@ -20,11 +20,12 @@ from datasets.utils import are_progress_bars_disabled, tqdm
 from huggingface_hub import HfApi
 
 from ._card_figures import draw_figures
-from ._card_statistics import Statistics
+from ._card_statistics import FIGURES, Statistics
+from ._disk import make_folder
 from ._hub_parts import PART_BYTES, DataPart
 from ._hub_repository import HubRepository, LocalFile
 from ._hub_sources import PushSource, open_source
-from ._hub_trouble import masked_logs
+from ._hub_trouble import masked_logs, same_bars
 from ._rehydrate import rehydrate
 from .card import FIGURE_FOLDER, LICENSE_NOTICE, MARK, CardFacts, build_card
 from .errors import ConfigError
@@ -39,7 +40,9 @@ _LARGE: Final = "*.parquet filter=lfs diff=lfs merge=lfs -text\n"
 _COMMIT_FILES: Final = 50
 _COMMIT_BYTES: Final = 5 << 30
 # Only what a push of this package put there is ever removed.
-_OWN: Final = re.compile(rf"data/[0-9a-f]{{12}}/\w+/[^/]+\.parquet|{FIGURE_FOLDER}/\w+\.png")
+_FIGURES: Final = "|".join(figure.name for figure in FIGURES)
+_OWN: Final = re.compile(rf"data/[0-9a-f]{{12}}/\w+/[^/]+\.parquet|{FIGURE_FOLDER}/(?:{_FIGURES})\.png")
+_REPO_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -166,14 +169,16 @@ def push(
     """
     api = HfApi(endpoint=endpoint, token=token)
     del token  # so that no traceback with variables shows it
+    if not _REPO_ID.fullmatch(repo_id):
+        raise ConfigError(f"repo_id: expected 'user/name', found {repo_id!r}")
+    rows = open_source(source, include_images=include_images, allow_reencoded=allow_reencoded, part_bytes=part_bytes)
     if include_images and public:
         _log.warning("%s: images are about to be public. %s", repo_id, LICENSE_NOTICE)
     repository = HubRepository(api, repo_id, revision=revision, public=public)
-    with masked_logs(), tempfile.TemporaryDirectory(prefix="sa1b_hf-push-", dir=work_dir) as folder:
+    if work_dir is not None:
+        make_folder(Path(work_dir))
+    with masked_logs(), same_bars(), tempfile.TemporaryDirectory(prefix="sa1b_hf-push-", dir=work_dir) as folder:
         _check_card(repository, replace_card=replace_card)
-        rows = open_source(
-            source, include_images=include_images, allow_reencoded=allow_reencoded, part_bytes=part_bytes
-        )
         plan = _stage(rows, Path(folder), repo_id, include_images, provenance or {})
         return _preview(plan, repository) if dry_run else _send(plan, repository)
 

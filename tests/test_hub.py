@@ -169,15 +169,16 @@ def test_another_selection_replaces_the_first(hub, converted, builder):
     push(converted, REPO)
     first = hub.files(REPO)
     api = _api(hub)
-    api.upload_file(path_or_fileobj=b"mine", path_in_repo="data/notes.txt", repo_id=REPO, repo_type="dataset")
+    for path in ("data/notes.txt", "figures/mine.png"):
+        api.upload_file(path_or_fileobj=b"mine", path_in_repo=path, repo_id=REPO, repo_type="dataset")
     states = []
     hub.watch = lambda request, moment: states.append(hub.files(REPO)) and None
     result = push(builder().filter(many_masks), REPO, part_bytes=2_000)
     last = hub.files(REPO)
     assert all(is_true(state) for state in states)
-    assert any(state["README.md"] == first["README.md"] and len(state) > len(first) + 1 for state in states)
+    assert any(state["README.md"] == first["README.md"] and len(state) > len(first) + 2 for state in states)
     assert last["README.md"] != first["README.md"]
-    assert last["data/notes.txt"] == b"mine"
+    assert last["data/notes.txt"] == last["figures/mine.png"] == b"mine"
     assert not [path for path in last if path.startswith("data/") and path in first]
     assert result.removed == len([path for path in first if path.startswith("data/")])
 
@@ -332,6 +333,19 @@ def test_pixels_in_disguise_stay_here(name, feature, value, hub):
     assert not received_any_of(hub, [b"\xff\xd8\xff" * 9])
 
 
+def test_what_is_no_pixels_goes_along(hub, load):
+    """Labels with embeddings, boxes and texts are not taken for pixels, and come back as they were."""
+    label = {"label_ids": [Value("int32")], "scores": [Value("float32")], "embedding": [Value("float16")]}
+    features = Features({"image_id": Value("int64"), "labels": [label], "points": [[Value("float64")]]})
+    rows = [
+        {"image_id": 1, "labels": [{"label_ids": [3], "scores": [0.5], "embedding": [0.25]}], "points": [[1.0, 2.0]]}
+    ]
+    assert push(Dataset.from_list(rows, features=features), REPO).dropped_columns == ()
+    loaded = load()
+    assert loaded.features == features
+    assert list(loaded) == rows
+
+
 def test_no_traces_in_image_paths(hub, load):
     """A path or a link beside an image's bytes goes out as the file's name alone."""
     features = Features({"image_id": Value("int64"), "image": Image()})
@@ -425,6 +439,8 @@ def test_dry_run(hub, converted):
         ("bob", REPO, "may write", "hub-403"),
         ("ada", "bob/x", "may write", "hub-403"),
         ("ada", "a/b/c", "user/name", None),
+        ("ada", "subset", "user/name", None),
+        ("ada", "ada/a..b", "that the Hub takes", None),
     ],
 )
 def test_who_may_not_push(who, repo, message, reason, hub, converted):
@@ -461,10 +477,9 @@ def test_no_secret_leaves(fault, hub, converted, caplog, capfd):
 
 @pytest.mark.parametrize("on_missing", ["raise", "drop", "none"])
 @pytest.mark.parametrize("streaming", [False, True])
-def test_rehydrating_with_a_shard_missing(on_missing, streaming, builder, shards):
-    """Rows whose image is nowhere raise, go, or stay empty, as told."""
+def test_rehydrating_with_a_shard_missing(on_missing, streaming, builder, shards, caplog):
+    """Rows whose image is nowhere raise, go, or stay empty, as told; they are counted, or of a stream their shard named."""
     rows = builder(image=False, streaming=streaming)
-    whole = None
     if on_missing == "raise":
         with pytest.raises(PairingError, match="add the shard"):
             list(rehydrate(rows, shards[0].path))
@@ -473,6 +488,9 @@ def test_rehydrating_with_a_shard_missing(on_missing, streaming, builder, shards
     images = [row["image"] for row in whole]
     assert len(images) == (20 if on_missing == "drop" else 41)
     assert sum(image is not None for image in images) == 20
+    warned = ["sa_000001: images of it"] if streaming else ["21 of 41 images"]
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [text in message for text, message in zip(warned, messages, strict=True)] == [True]
 
 
 def test_rehydrating_without_shard_names(builder, shards):
@@ -480,9 +498,9 @@ def test_rehydrating_without_shard_names(builder, shards):
     rows = builder(image=False).remove_columns("shard")
     whole = rehydrate(rows, [shard.path for shard in shards])
     assert hashes_of(rows_of(whole)) == hashes_of(rows_of(builder(streaming=True)))
-    stranger = Dataset.from_dict({"image_id": [987654]})
-    with pytest.raises(PairingError, match="any of 3 shards"):
-        rehydrate(stranger, [shard.path for shard in shards])
+    strangers = Dataset.from_dict({"image_id": [987654, 1, 987655]})
+    with pytest.raises(PairingError, match=r"2 of 3 images, such as sa_987654.jpg, in any of 3 shards"):
+        rehydrate(strangers, [shard.path for shard in shards])
 
 
 def test_rehydrating_refuses_rows_of_another_size(builder, shards):

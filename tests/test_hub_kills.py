@@ -113,7 +113,7 @@ def kill_at(hub, zygote, number: int, when: str) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_each_request(when, hub, zygote, reference):
+def test_killed_at_each_request(when, hub, zygote, converted, reference):
     """SIGKILL at any request, then the same push: the same repository, nothing uploaded twice, no card that lies."""
     files, kinds = reference
     killed = 0
@@ -125,7 +125,7 @@ def test_killed_at_each_request(when, hub, zygote, reference):
         assert zygote.push() == -signal.SIGKILL
         hub.watch = lambda request, moment: None
         assert not hub.store.repositories or is_true(hub.files(REPO))
-        assert zygote.push() == 0
+        push(converted, REPO, include_images=True)
         check(hub, files)
         killed += 1
     assert killed >= 15
@@ -216,6 +216,27 @@ def test_trouble_that_stays(kind, hub, converted, reference, waits):
     hub.faults.clear()
     push(converted, REPO, include_images=True)
     check(hub, files)
+
+
+def test_a_client_that_stays_at_home(hub, converted, waits, monkeypatch):
+    """Where the client refuses to go online, nobody waits for it to change its mind."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SourceError, match="offline"):
+        push(converted, REPO)
+    assert not waits
+    assert not hub.requests
+
+
+def test_mistakes_are_not_trouble(hub, converted, monkeypatch):
+    """An error that is nobody's trouble but a program's comes through as it is."""
+    from huggingface_hub import HfApi
+
+    def broken(self, *args, **kwargs):
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr(HfApi, "create_commit", broken)
+    with pytest.raises(TypeError, match="a mistake"):
+        push(converted, REPO)
 
 
 def test_an_interrupt(hub, converted, reference, monkeypatch):
