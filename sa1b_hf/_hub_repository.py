@@ -87,7 +87,7 @@ class HubRepository:
     Attributes
     ----------
     is_private
-        As last seen; None before.
+        As last seen; before, as it would be made.
     uploaded
         Files that were put in by commits.
     removed
@@ -101,7 +101,7 @@ class HubRepository:
         self._revision = revision
         self._public = public
         self._trees: dict[str, dict[str, RemoteFile]] = {}
-        self.is_private: bool | None = None
+        self.is_private = not public
         self.uploaded: list[LocalFile] = []
         self.removed: list[str] = []
 

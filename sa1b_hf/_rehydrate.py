@@ -15,7 +15,8 @@ from typing import Any, Final, Literal, get_args
 import pyarrow as pa
 from datasets import Dataset, Features, Image, IterableDataset
 
-from .errors import ConfigError, MissingShardsError, PairingError
+from .catalog import shard_of
+from .errors import ConfigError, MissingShardsError, PairingError, ShardError
 from .features import COLUMNS
 from .jpeg import check_jpeg
 from .shard import SA1BShard
@@ -75,6 +76,8 @@ def rehydrate(
     PairingError
         Images are in none of the shards, and ``on_missing="raise"``: of a `Dataset` all are counted before any is read,
         of a stream it is said at the first one.
+    ShardError
+        A shard is damaged, and ``on_missing="raise"``; otherwise it counts as not there.
     ImageError
         While reading: a JPEG is not as large as its row says.
 
@@ -140,7 +143,7 @@ class _AddImages:
         self._on_missing = on_missing
         self._index_dir = index_dir
         self._storage_options = storage_options
-        self._open: OrderedDict[str, SA1BShard] = OrderedDict()
+        self._open: OrderedDict[str, SA1BShard | None] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave open files behind; another process opens its own."""
@@ -177,9 +180,10 @@ class _AddImages:
 
     def _place(self, image_id: int, hint: str | None) -> SA1BShard | None:
         """Give the shard that has an image."""
-        names = list(self._shards) if hint is None else [hint] if hint in self._shards else []
-        opened = (self._opened(name) for name in names)
-        return next((shard for shard in opened if shard.index.find(image_id, "jpg") is not None), None)
+        likely = [hint] if hint is not None else [f"sa_{number:06d}" for number in shard_of(image_id)]
+        others = [] if hint is not None else [name for name in self._shards if name not in likely]
+        opened = (self._opened(name) for name in (*likely, *others) if name in self._shards)
+        return next((shard for shard in opened if shard and shard.index.find(image_id, "jpg") is not None), None)
 
     def _find(self, image_id: int, hint: str | None) -> bytes | None:
         """Give the JPEG of an image, or None."""
@@ -193,19 +197,27 @@ class _AddImages:
             _log.warning("%s: images of it are in none of the shards", hint)
         return None
 
-    def _opened(self, name: str) -> SA1BShard:
+    def _opened(self, name: str) -> SA1BShard | None:
         if name in self._open:
             self._open.move_to_end(name)
             return self._open[name]
-        source = self._shards[name]
-        self._index_dir.mkdir(parents=True, exist_ok=True)
-        index = self._index_dir / f"{name}.index.parquet"
-        options = options_for(source.location, self._storage_options)
-        shard = SA1BShard(source.location, index, shard=name, storage_options=options)
-        self._open[name] = shard
-        if len(self._open) > _MAX_OPEN:
-            self._open.popitem(last=False)[1].close()
+        shard = self._open[name] = self._try_open(self._shards[name])
+        if len(self._open) > _MAX_OPEN and (oldest := self._open.popitem(last=False)[1]):
+            oldest.close()
         return shard
+
+    def _try_open(self, source: ShardSource) -> SA1BShard | None:
+        """Open a shard; one that is damaged counts as not there, if rows may go without images."""
+        self._index_dir.mkdir(parents=True, exist_ok=True)
+        index = self._index_dir / f"{source.name}.index.parquet"
+        options = options_for(source.location, self._storage_options)
+        try:
+            return SA1BShard(source.location, index, shard=source.name, storage_options=options)
+        except ShardError as error:
+            if self._on_missing == "raise":
+                raise
+            _log.warning("%s is left out, its images are missing: %s", source.name, error)
+            return None
 
 
 def _by_shard(key: tuple[int, str | None]) -> str:

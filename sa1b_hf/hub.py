@@ -207,7 +207,7 @@ class _Plan:
         sent = [file for file in uploaded if file.path in data]
         return PushResult(
             self.repo_id,
-            is_private=repository.is_private is not False,
+            is_private=repository.is_private,
             rows=dict(self.statistics.rows),
             num_files=len(self.files),
             num_bytes=sum(file.size for file in self.files),

@@ -17,7 +17,7 @@ from support.stand_in_hub import Fault
 
 import sa1b_hf
 from sa1b_hf.convert import ConvertOptions, process_shard
-from sa1b_hf.errors import ConfigError, ImageError, MissingShardsError, PairingError, SourceError
+from sa1b_hf.errors import ConfigError, ImageError, MissingShardsError, PairingError, ShardError, SourceError
 from sa1b_hf.hub import push, rehydrate
 
 REPO = "ada/subset"
@@ -304,6 +304,7 @@ def test_public_and_images_are_explicit(hub, converted, caplog):
     assert "Treat passing on its images as not granted" in hub.files(REPO)["README.md"].decode()
     hub.clear()
     caplog.clear()
+    assert not push(converted, REPO, public=True, dry_run=True).is_private
     assert not push(converted, REPO, public=True).is_private
     assert not caplog.text
     hub.repository(REPO).private = True
@@ -508,6 +509,19 @@ def test_rehydrating_refuses_rows_of_another_size(builder, shards):
     rows = builder(image=False).map(lambda row: {"width": row["width"] // 2})
     with pytest.raises(ImageError):
         rehydrate(rows, [shard.path for shard in shards])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rehydrating_from_a_damaged_shard(streaming, builder, shards, tmp_path, caplog):
+    """A cut shard is an error, or counts as not there where rows may go; the other shards serve."""
+    rows = builder(image=False, streaming=streaming)
+    cut = tmp_path / "sa_000001.tar"
+    data = shards[1].path.read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ShardError, match="sa_000001"):
+        list(rehydrate(rows, [shards[0].path, cut]))
+    assert len(list(rehydrate(rows, [shards[0].path, cut], on_missing="drop"))) == 20
+    assert caplog.text.count("sa_000001 is left out") == 1
 
 
 def test_rehydrating_in_processes(builder, shards, tmp_path):
