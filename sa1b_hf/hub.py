@@ -37,6 +37,7 @@ _log = logging.getLogger("sa1b_hf")
 _CARD: Final = "README.md"
 _ATTRIBUTES: Final = ".gitattributes"
 _LARGE: Final = "*.parquet filter=lfs diff=lfs merge=lfs -text\n"
+_PROVENANCE: Final = frozenset({"filters", "report", "transforms"})
 _COMMIT_FILES: Final = 50
 _COMMIT_BYTES: Final = 5 << 30
 # Only what a push of this package put there is ever removed.
@@ -136,7 +137,8 @@ def push(
     token
         As `huggingface_hub` takes it; by default that of ``hf auth login`` or ``HF_TOKEN``.
     provenance
-        For the card, beside what is known: ``filters``, ``report`` and ``transforms``, see `sa1b_hf.card.CardFacts`.
+        For the card: ``filters`` and ``transforms`` beside those that are known, and ``report``, see
+        `sa1b_hf.card.CardFacts`.
     allow_reencoded
         Accept images of a stream that were decoded and encoded anew on their way.
     replace_card
@@ -171,6 +173,8 @@ def push(
     del token  # so that no traceback with variables shows it
     if not _REPO_ID.fullmatch(repo_id):
         raise ConfigError(f"repo_id: expected 'user/name', found {repo_id!r}")
+    if unknown := sorted(set(provenance or {}) - _PROVENANCE):
+        raise ConfigError(f"provenance: expected keys of {sorted(_PROVENANCE)}, found also {unknown}")
     rows = open_source(source, include_images=include_images, allow_reencoded=allow_reencoded, part_bytes=part_bytes)
     if include_images and public:
         _log.warning("%s: images are about to be public. %s", repo_id, LICENSE_NOTICE)
@@ -245,7 +249,7 @@ def _stage(rows: PushSource, folder: Path, repo_id: str, include_images: bool, g
         statistics,
         data_folder,
         download_size=sum(part.size for part in parts),
-        provenance={**rows.provenance(), **given},
+        provenance=_merge(rows.provenance(), given),
         has_images=include_images,
         dropped_columns=rows.dropped,
     )
@@ -253,6 +257,12 @@ def _stage(rows: PushSource, folder: Path, repo_id: str, include_images: bool, g
     texts = [LocalFile.of_bytes(f"{FIGURE_FOLDER}/{name}", data) for name, data in figures.items()]
     texts.append(LocalFile.of_bytes(_CARD, str(build_card(facts)).encode()))
     return _Plan(repo_id, files, texts, statistics, rows.dropped, include_images)
+
+
+def _merge(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    filters = {**(known.get("filters") or {}), **(given.get("filters") or {})}
+    transforms = [*(known.get("transforms") or ()), *(given.get("transforms") or ())]
+    return {**known, **given, "filters": filters, "transforms": transforms}
 
 
 def _name(parts: Sequence[DataPart]) -> str:
@@ -269,11 +279,12 @@ def _preview(plan: _Plan, repository: HubRepository) -> PushResult:
 
 
 def _send(plan: _Plan, repository: HubRepository) -> PushResult:
-    attributes = _attributes(repository)
+    if attributes := _attributes(repository):
+        repository.commit("Parquet files are large files", attributes)  # before any, or they would not be
     disabled = are_progress_bars_disabled()
     with tqdm(total=len(plan.files), desc=plan.repo_id, unit="files", disable=disabled) as bar:
         for number, batch in enumerate(_batches(plan.files)):
-            repository.commit(f"Data, part {number + 1}", [*attributes, *batch] if number == 0 else batch)
+            repository.commit(f"Data, part {number + 1}", batch)
             bar.update(len(batch))
     repository.forget()  # what the card will promise is looked up, not believed
     repository.commit("Card", [*plan.files, *plan.texts], plan.stale)

@@ -17,6 +17,7 @@ from sa1b_hf._card_figures import draw_figures
 from sa1b_hf._card_statistics import FIGURES, Statistics
 from sa1b_hf.card import MARK, CardFacts, build_card
 from sa1b_hf.convert import ConvertOptions, convert
+from sa1b_hf.errors import ConfigError
 from sa1b_hf.filters import AnnotationFilter
 from sa1b_hf.hub import push
 from sa1b_hf.reader import ReadOptions
@@ -199,12 +200,16 @@ def test_a_prepared_dataset_tells_what_was_dropped(hub, shards, tmp_path):
     ds = sa1b_hf.load_dataset(
         data_files=[str(shards[0].path)], split="train", cache_dir=str(tmp_path), min_area=500, image=False
     )
-    push(ds.select(range(15)), REPO, provenance={"filters": {"mine": "the first 15"}})
+    record = {"model": "by hand"}
+    push(ds.select(range(15)), REPO, provenance={"filters": {"mine": "the first 15"}, "transforms": [record]})
     text = hub.files(REPO)["README.md"].decode()
     assert "| images seen in the shards | 20 |" in text
     assert "| images not taken over after reading | 5 |" in text
     assert '| `mine` | "the first 15" |' in text
+    assert '"model": "by hand"' in text
     assert "masks dropped: `min_area`" in text
+    with pytest.raises(ConfigError, match="provenance: expected keys"):
+        push(ds, REPO, provenance={"filter": {}})
 
 
 def test_the_hub_and_datasets_read_it(hub, tmp_path):

@@ -219,6 +219,7 @@ def test_parquet_is_large_to_git(hub, converted):
     api.upload_file(path_or_fileobj=b"*.txt text", path_in_repo=".gitattributes", repo_id=REPO, repo_type="dataset")
     push(converted, REPO)
     entries = hub.repository(REPO).branches["main"].files
+    assert all(entry.is_lfs for path, entry in entries.items() if path.endswith(".parquet"))
     assert entries[".gitattributes"].data.decode().splitlines() == [
         "*.txt text",
         "*.parquet filter=lfs diff=lfs merge=lfs -text",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -64,7 +63,7 @@ class Answers:
     def on_preupload(self, request: Any, repository: Repository, commit: Commit, names: Any) -> None:
         answers = []
         for file in json.loads(request.body)["files"]:
-            is_large = commit.is_large(file["path"], file["size"], base64.b64decode(file.get("sample", "")))
+            is_large = commit.is_large(file["path"], file["size"])
             old = commit.files.get(file["path"])
             answer = {"path": file["path"], "uploadMode": "lfs" if is_large else "regular", "shouldIgnore": False}
             answers.append({**answer, "oid": old.etag if old else None})

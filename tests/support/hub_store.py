@@ -65,12 +65,12 @@ class Commit:
 
     date = "2024-01-01T00:00:00.000Z"
 
-    def is_large(self, path: str, size: int, sample: bytes) -> bool:
-        """Tell whether the Hub wants a file as a large one: by ``.gitattributes``, length or content."""
+    def is_large(self, path: str, size: int) -> bool:
+        """Tell whether the Hub wants a file as a large one: by ``.gitattributes`` or length."""
         attributes = self.files.get(".gitattributes", Entry(b"", is_lfs=False)).data.decode()
         patterns = [line.split()[0] for line in attributes.splitlines() if "filter=lfs" in line]
         name = path.rpartition("/")[2]
-        return any(fnmatch.fnmatch(name, pattern) for pattern in patterns) or size > 10 << 20 or b"\0" in sample
+        return any(fnmatch.fnmatch(name, pattern) for pattern in patterns) or size > 10 << 20
 
     def listing(self, folder: str, recursive: bool) -> list[dict[str, Any]]:
         """List files and folders below a folder."""
