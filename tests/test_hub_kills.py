@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from support.hub_store import Entry
 from support.push_zygote import COMMIT_FILES
@@ -218,6 +219,7 @@ def test_trouble_that_stays(kind, hub, converted, reference, waits):
     check(hub, files)
 
 
+@pytest.mark.skipif(huggingface_hub.__version__ < "1", reason="older clients look at the switch only once")
 def test_a_client_that_stays_at_home(hub, converted, waits, monkeypatch):
     """Where the client refuses to go online, nobody waits for it to change its mind."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
