@@ -204,6 +204,20 @@ def test_somebody_else_commits(first, hub, converted, reference):
     assert 412 in {request.status for request in hub.requests}
 
 
+def test_a_hub_that_loses_a_file(hub, converted, reference):
+    """What the card will promise is looked up before the last commit, whatever earlier ones were told."""
+    files, _ = reference
+
+    def lose(request, moment):
+        if request.kind == "commit" and moment == "after" and hub.kinds().count("commit") == 1:
+            there = hub.repository(REPO).branches["main"].files
+            del there[next(path for path in there if path.startswith("data/"))]
+
+    hub.watch = lose
+    push(converted, REPO, include_images=True)
+    check(hub, files)
+
+
 @pytest.mark.parametrize("kind", ["info", "lfs-put", "commit"])
 def test_trouble_that_stays(kind, hub, converted, reference, waits):
     """After many attempts the push gives up with a reason and goes on later; the card is not there."""
