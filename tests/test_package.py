@@ -99,6 +99,7 @@ ORDER = [
     "prompts",
     "forms",
     "metrics",
+    "labels",
     "_halt",
     "_disk",
     "_journal",

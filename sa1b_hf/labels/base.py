@@ -1,0 +1,13 @@
+"""What names masks: the protocol of labelers, their words and their provenance, and the hooks that apply them.
+
+A labeler is an object with ``provenance`` and ``label(images)``, see `Labeler`. Its labels become a column ``labels``,
+aligned one to one with ``annotations``.
+"""
+
+from __future__ import annotations
+
+from ._provenance import Provenance
+from ._types import ABSTAINED, ImageMasks, Labeler, MaskLabels
+from ._vocabulary import Vocabulary
+
+__all__ = ["ABSTAINED", "ImageMasks", "Labeler", "MaskLabels", "Provenance", "Vocabulary"]
