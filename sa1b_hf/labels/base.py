@@ -6,8 +6,24 @@ aligned one to one with ``annotations``.
 
 from __future__ import annotations
 
+from ._batching import LabelCounts, read_images
+from ._columns import label_features
+from ._hooks import LabelTransform, OnError, label_masks
 from ._provenance import Provenance
 from ._types import ABSTAINED, ImageMasks, Labeler, MaskLabels
 from ._vocabulary import Vocabulary
 
-__all__ = ["ABSTAINED", "ImageMasks", "Labeler", "MaskLabels", "Provenance", "Vocabulary"]
+__all__ = [
+    "ABSTAINED",
+    "ImageMasks",
+    "LabelCounts",
+    "LabelTransform",
+    "Labeler",
+    "MaskLabels",
+    "OnError",
+    "Provenance",
+    "Vocabulary",
+    "label_features",
+    "label_masks",
+    "read_images",
+]
