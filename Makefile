@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?= requirements/constraints.txt
 STAMP := $(VENV)/.installed
-# TORCH=1 also installs PyTorch, for the tests with DataLoader workers; without it they are skipped.
+# TORCH=1 also installs PyTorch and transformers, for DataLoader workers and labels; without it their tests are skipped.
 TORCH ?=
 
 .PHONY: help demo test test-datasets3 quality types bench fuzz clean
@@ -19,7 +19,7 @@ $(STAMP): setup.cfg setup.py pyproject.toml requirements/dev.txt $(CONSTRAINTS) 
 	touch $@
 
 $(VENV)/.torch: $(STAMP)
-	$(BIN)/python -m pip install --quiet torch -c $(CONSTRAINTS)
+	$(BIN)/python -m pip install --quiet torch transformers -c $(CONSTRAINTS)
 	touch $@
 
 demo: $(STAMP)  ## stream the embedded sample and draw one example's masks
