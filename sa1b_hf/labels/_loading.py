@@ -23,8 +23,10 @@ class LoadedModel:
 
     Attributes
     ----------
-    model, tokenizer, image_processor
-        Of transformers; the image processor may be None.
+    model, tokenizer
+        Of transformers.
+    image_processor
+        Of transformers, a mapping with its figures, or None.
     name
         Without any path.
     revision
@@ -66,7 +68,9 @@ def _load(name: str, revision: str | None, tokenizer: Any, image_processor: Any)
         if tokenizer is None:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
         if image_processor is None:
-            image_processor = transformers.AutoImageProcessor.from_pretrained(name, revision=revision)
+            # Its figures alone are needed: its class would need torchvision in some versions.
+            mixin = transformers.image_processing_utils.ImageProcessingMixin
+            image_processor, _ = mixin.get_image_processor_dict(name, revision=revision)
     except MissingExtraError:
         raise
     except (OSError, ValueError, KeyError, ImportError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,7 +55,8 @@ def read_preprocess(processor: Any, model_type: str) -> Preprocess:
     Parameters
     ----------
     processor
-        The image processor; None for the figures that models of this type were published with.
+        The image processor, or a mapping with its attributes; None for the figures that models of this type were
+        published with.
     model_type
         Of the model's configuration, such as ``"siglip"``.
 
@@ -70,12 +72,13 @@ def read_preprocess(processor: Any, model_type: str) -> Preprocess:
     """
     if processor is None:
         return Preprocess(*(_HALF if model_type.startswith("siglip") else _CLIP))
-    mean = tuple(map(float, getattr(processor, "image_mean", None) or ()))
-    std = tuple(map(float, getattr(processor, "image_std", None) or ()))
-    scale = float(getattr(processor, "rescale_factor", None) or 1 / 255)
+    names = ("image_mean", "image_std", "rescale_factor", "resample")
+    figures = processor if isinstance(processor, Mapping) else {name: getattr(processor, name, None) for name in names}
+    mean, std = (tuple(map(float, figures.get(name) or ())) for name in names[:2])
+    scale = float(figures.get("rescale_factor") or 1 / 255)
     if len(mean) != _CHANNELS or len(std) != _CHANNELS or not all(std):
         raise ConfigError(f"image_processor: expected three numbers for mean and std, found {mean} and {std}")
-    resample = int(getattr(processor, "resample", None) or 3)
+    resample = int(figures.get("resample") or 3)
     if resample not in _FILTERS:
         raise ConfigError(f"image_processor: expected bilinear (2) or bicubic (3) resampling, found {resample}")
     return Preprocess(mean, std, scale, _FILTERS[resample])
