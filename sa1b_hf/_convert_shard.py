@@ -28,7 +28,7 @@ from .reader import iter_batches
 from .reports import PassReport
 from .sources import ShardSource, options_for
 
-__all__ = ["ShardJob", "Watch"]
+__all__ = ["ShardJob", "Watch", "publish_parts"]
 
 _PASSING: Final = frozenset(
     [
@@ -123,7 +123,7 @@ class ShardJob:
             self._check_source(found)
             config = self.options.config()
             manifest = Manifest(self.source.name, found, config, fingerprint, tuple(drafts.parts), self._report)
-            _publish(places, drafts, manifest)
+            publish_parts(places, drafts, manifest)
         except OSError as error:
             if isinstance(error, SA1BError):
                 raise
@@ -216,7 +216,7 @@ def _may_pass(reason: str) -> bool:
     return reason in _PASSING or reason.startswith("http-")
 
 
-def _publish(places: OutPlaces, drafts: Drafts, manifest: Manifest) -> None:
+def publish_parts(places: OutPlaces, drafts: Drafts, manifest: Manifest) -> None:
     """Replace what an earlier run left by the drafts; killed at any step, the next run does it all again.
 
     No manifest ever stands beside parts that are not its own, and what could lie around is on a list meanwhile.

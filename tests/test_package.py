@@ -99,7 +99,6 @@ ORDER = [
     "prompts",
     "forms",
     "metrics",
-    "labels",
     "_halt",
     "_disk",
     "_journal",
@@ -142,6 +141,7 @@ ORDER = [
     "_hub_repository",
     "_rehydrate",
     "hub",
+    "labels",
     "cli",
     "demo",
 ]

@@ -23,6 +23,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Final = {
     "download": "Download shards, resumably, and check them.",
+    "label": "Name the masks of converted shards with a model.",
     "verify": "Check shard files: length, MD5, gzip and tar structure.",
     "convert": "Convert shards: filter, resize, to Parquet, WebDataset, COCO, YOLO.",
     "index": "Index a converted folder: where is an image, which are a fair subset.",

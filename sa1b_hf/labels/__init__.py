@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-from .base import ABSTAINED, ImageMasks, Labeler, MaskLabels, Provenance, Vocabulary
+from .base import ABSTAINED, ImageMasks, Labeler, LabelTransform, MaskLabels, Provenance, Vocabulary, label_masks
+from .clip import ClipLabeler
 
-__all__ = ["ABSTAINED", "ImageMasks", "Labeler", "MaskLabels", "Provenance", "Vocabulary"]
+__all__ = [
+    "ABSTAINED",
+    "ClipLabeler",
+    "ImageMasks",
+    "LabelTransform",
+    "Labeler",
+    "MaskLabels",
+    "Provenance",
+    "Vocabulary",
+    "label_masks",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,11 @@ class LabelCounts:
         """Give the counts as JSON can hold them."""
         return {**self.__dict__, "failed": dict(sorted(self.failed.items()))}
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> LabelCounts:
+        """Give back what `to_dict` gave."""
+        return cls(**{**content, "failed": Counter(content["failed"])})
+
     def __str__(self) -> str:
         """One line for people."""
         parts = [f"{self.masks:,} masks of {self.images:,} images", f"{self.labelled:,} labelled"]
@@ -110,6 +115,8 @@ def _read_row(row: Any) -> ImageMasks:
     image_id = None if row.get("image_id") is None else int(row["image_id"])
     annotations = read_annotations(row["annotations"], image_id)
     image = row.get("image")
+    if isinstance(image, Mapping) and all(value is None for value in image.values()):
+        image = None
     # An image whose size nobody tells is of no use to a labeler either.
     size = original_size(row, image, annotations)
     try:

@@ -11,7 +11,7 @@ from sa1b_hf.errors import ConfigError
 
 from ._backend import torch
 
-__all__ = ["ClipOptions", "Fill", "Mode"]
+__all__ = ["DTYPES", "ClipOptions", "Fill", "Mode"]
 
 Mode = Literal["crop", "masked_cls", "dense"]
 """What the model sees of a mask: a picture of its own, or its patches of one picture of the whole image."""
@@ -19,7 +19,7 @@ Mode = Literal["crop", "masked_cls", "dense"]
 Fill = Literal["keep", "blur", "mean"]
 """What becomes of the background of a crop."""
 
-_DTYPES = ("auto", "float32", "float16", "bfloat16")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class ClipOptions:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        choices = {"mode": get_args(Mode), "fill": get_args(Fill), "dtype": _DTYPES}
+        choices = {"mode": get_args(Mode), "fill": get_args(Fill), "dtype": DTYPES}
         for name, options in {**choices, "scores": (None, "softmax", "sigmoid")}.items():
             if getattr(self, name) not in options:
                 raise ConfigError(f"{name}: expected one of {list(options)}, found {getattr(self, name)!r}")

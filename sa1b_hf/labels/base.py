@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ._batching import LabelCounts, read_images
 from ._columns import label_features
+from ._converted import LabelledShard, iter_label_converted
 from ._hooks import LabelTransform, OnError, label_masks
 from ._provenance import Provenance
 from ._types import ABSTAINED, ImageMasks, Labeler, MaskLabels
@@ -19,10 +20,12 @@ __all__ = [
     "LabelCounts",
     "LabelTransform",
     "Labeler",
+    "LabelledShard",
     "MaskLabels",
     "OnError",
     "Provenance",
     "Vocabulary",
+    "iter_label_converted",
     "label_features",
     "label_masks",
     "read_images",

@@ -13,7 +13,7 @@ from sa1b_hf import rle
 
 from ._adaptive import AdaptiveBatch, iter_ahead
 from ._backend import torch
-from ._clip_options import ClipOptions, Fill, Mode
+from ._clip_options import DTYPES, ClipOptions, Fill, Mode
 from ._crops import Cutter
 from ._dense import embed_dense
 from ._loading import load_model
@@ -26,7 +26,7 @@ from ._tower import Tower
 from ._types import ImageMasks, MaskLabels
 from ._vocabulary import Vocabulary
 
-__all__ = ["ClipLabeler", "ClipOptions", "Fill", "Mode"]
+__all__ = ["DTYPES", "ClipLabeler", "ClipOptions", "Fill", "Mode"]
 
 _MASKS_AT_ONCE = 256  # class tokens of one pass over an image; what an image has more goes into another pass
 _IMAGES_AT_ONCE = 8
@@ -76,6 +76,8 @@ class ClipLabeler:
         **options: Any,
     ) -> None:
         self.options = ClipOptions(**options)
+        given = {"revision": revision, "tokenizer": tokenizer, "image_processor": image_processor}
+        self._recipe = (model, vocabulary, {**given, "text_cache": text_cache, **options})
         self.device, self.dtype = self.options.place()
         loaded = load_model(model, revision, tokenizer, image_processor)
         self.model = loaded.model.to(self.device, self.dtype).eval()
@@ -91,6 +93,10 @@ class ClipLabeler:
         backend = {} if isinstance(self.options.compile, bool) else {"backend": self.options.compile}
         compiled = self.options.compile is not False
         self._embed_crops = torch.compile(self.tower.embed, **backend) if compiled else self.tower.embed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes as what it was made from: the model is loaded there, by name if it has one."""
+        return _rebuild, self._recipe
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -253,3 +259,7 @@ class ClipLabeler:
             return np.asarray(torch.cat(rows).cpu().numpy())
 
         return np.concatenate(self._passes.run(forward, len(work)))
+
+
+def _rebuild(model: Any, vocabulary: Vocabulary, options: dict[str, Any]) -> ClipLabeler:
+    return ClipLabeler(model, vocabulary, **options)

@@ -86,3 +86,37 @@ def save_tiny(name, folder, seed=0):
     if processor is not None:
         processor.save_pretrained(folder)
     return folder
+
+
+def colour_clip(colours):
+    """A CLIPModel whose embedding is the mean colour of what it sees, and whose texts are the colours they name.
+
+    The weights are set by hand: patches carry their mean colour, attention is uniform, everything else adds nothing.
+    """
+    tokenizer = clip_tokenizer()
+    ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    layers = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    text = {"vocab_size": len(tokenizer), "projection_dim": 3, **ends, **layers}
+    vision = {"image_size": IMAGE, "patch_size": PATCH, "projection_dim": 3, **layers}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=3)).eval()
+    tower = model.vision_model
+    with torch.no_grad():
+        for name, weights in tower.named_parameters():
+            weights.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+        for colour in range(3):
+            tower.embeddings.patch_embedding.weight[2 * colour, colour] = 1 / PATCH**2
+            tower.embeddings.patch_embedding.weight[2 * colour + 1, colour] = -1 / PATCH**2
+        attention = tower.encoder.layers[0].self_attn
+        for linear in (attention.v_proj, attention.out_proj):
+            linear.weight.copy_(torch.eye(8))
+        model.visual_projection.weight.copy_(torch.eye(8)[::2][:3])
+        model.logit_scale.fill_(3.0)
+
+    def get_text_features(input_ids, attention_mask=None):
+        texts = tokenizer.batch_decode(input_ids, skip_special_tokens=True)
+        known = [next(value for name, value in colours.items() if name in text) for text in texts]
+        return torch.tensor(known, dtype=torch.float32) / 127.5 - 1
+
+    model.get_text_features = get_text_features
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    return model, tokenizer, CLIPImageProcessor(size={"shortest_edge": IMAGE}, **half)
