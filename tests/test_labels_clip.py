@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -31,6 +35,7 @@ from sa1b_hf.labels.clip import ClipLabeler  # noqa: E402
 
 torch.set_num_threads(1)  # models this small only wait for a second one
 
+REPOSITORY = Path(__file__).parent.parent
 WORDS = Vocabulary(("cat", "dog", "car"), background=("texture",))
 SIZE = (60, 90)
 MODES = ("crop", "masked_cls", "dense")
@@ -587,3 +592,37 @@ def test_without_the_extra(monkeypatch):
 
     with pytest.raises(MissingExtraError, match=re.escape("pip install 'sa1b_hf[labels]'")):
         _ = _Lazy("no_such_module_at_all").tensor
+
+
+# -- what is written about it
+
+
+def test_the_documentation_with_a_small_model(saved, tmp_path, monkeypatch):
+    """The example with a model of the Hub runs with a smaller one in its place."""
+    text = (REPOSITORY / "docs/labels.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```py\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    code = block.replace("openai/clip-vit-base-patch16", str(saved)).replace("448", "64")
+    assert str(saved) in code
+    (tmp_path / "shards").mkdir()
+    write_shard(tmp_path / "shards/sa_000000.tar", range(1, 3))
+    monkeypatch.chdir(tmp_path)
+    names = {"sa1b_hf": sa1b_hf}
+    exec(code, names)
+    assert len(next(iter(names["ds"]))["labels"][0]["label_ids"]) in (1, 5)
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs(tmp_path):
+    """The benchmark checks that contenders look at the same, and reports on every bar."""
+    arguments = ["--tiny", "--preset", "small", "--masks", "2", "--rounds", "1", "--json", tmp_path / "out.json"]
+    command = [sys.executable, "-W", "ignore", REPOSITORY / "benchmarks/bench_labels.py", *arguments]
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [str(one) for one in command], env=env, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\| .* \| (?:NOT )?met \|$", done.stdout, flags=re.MULTILINE)) == 3
+    assert "not measured: no GPU was at hand" in done.stdout
+    results = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert set(results) == {"plain recipe", "crop @224", "masked_cls @224", "masked_cls @448", "dense @448"}
+    assert all(one["masks_per_second"] > 0 for one in results.values())
