@@ -528,6 +528,28 @@ def test_the_command(folder, saved, tmp_path):
     assert str(tmp_path) not in json.dumps(provenance)
 
 
+def test_converting_with_labels(folder, saved, tmp_path):
+    """`sa1b convert --label` writes labels in the same pass; half of its options is an error that says so."""
+
+    def run(*arguments):
+        return CliRunner().invoke(main, ["convert", str(folder), *map(str, arguments)])
+
+    done = run(tmp_path / "out", "--label", saved, "--vocabulary", "coco", "--label-mode", "dense")
+    assert done.exit_code == 0, done.output
+    (part,) = (tmp_path / "out").glob("data/train/*.parquet")
+    assert {len(row["labels"]) for row in pq.read_table(part).to_pylist()} == {0, 4}
+    (provenance,) = json.loads(pq.read_schema(part).metadata[b"sa1b_hf"])["transforms"]
+    assert (len(provenance["names"]), provenance["mode"]) == (80, "dense")
+    for arguments, message in [
+        (["--label", saved], "go together"),
+        (["--vocabulary", "coco"], "go together"),
+        (["--label", saved, "--vocabulary", "coco", "--no-images"], "--label needs images"),
+        (["--label", saved, "--vocabulary", "lvis"], "a preset"),
+    ]:
+        done = run(tmp_path / "none", *arguments)
+        assert (done.exit_code, message in done.output) == (2, True), done.output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 import click
 
-from sa1b_hf._transforms import TableTransform
 from sa1b_hf.convert import ConvertOptions, Done, Failure, OutFormat, iter_convert
 from sa1b_hf.errors import ConfigError
 from sa1b_hf.faults import OnError
@@ -17,6 +16,7 @@ from sa1b_hf.sources import check_links, find_shards, select_shards
 
 from ._common import Format, end, format_option, gigabytes, shards_option, show, subset_option
 from ._filters import filter_options, read_filters
+from ._labels import convert_label_options, read_transforms
 
 
 @click.command()
@@ -36,6 +36,7 @@ from ._filters import filter_options, read_filters
 @click.option("--resize", type=int, metavar="PIXELS", help="Shrink to this longest side, masks and boxes too.")
 @click.option("--quality", type=int, default=90, show_default=True, help="Of JPEGs that --resize encodes anew.")
 @filter_options
+@convert_label_options
 @click.option(
     "--on-error",
     type=click.Choice(get_args(OnError)),
@@ -72,11 +73,12 @@ def convert(
     Example:
       sa1b convert shards converted --min-area 0.001 --max-masks 64 --num-proc 8
       sa1b convert shards/sa_000000.tar small --resize 1024 --format-out webdataset
+      sa1b convert shards labelled --label openai/clip-vit-base-patch16 --vocabulary coco
       sa1b download work --links links.txt --subset 10pct --then "sa1b convert {path} converted"
       srun sh -c 'sa1b convert shards converted --rank $SLURM_PROCID --world-size $SLURM_NTASKS'
     """
+    transforms = read_transforms(filters, on_error, images=not no_images)
     annotation_filter, image_filter = read_filters(filters)
-    transforms: tuple[TableTransform, ...] = ()
     options = ConvertOptions(
         format=format_out,
         image=not no_images,

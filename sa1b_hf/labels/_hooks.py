@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -39,6 +40,10 @@ class LabelTransform:
 
     Attributes
     ----------
+    provenance
+        What the labels come from, as JSON can hold it.
+    fingerprint
+        Identity of what it does: of the labeler, the column and `on_error`; not of how many images at a time.
     counts
         Of all images so far, in this process.
 
@@ -63,17 +68,9 @@ class LabelTransform:
         self.batch_images = batch_images
         self.on_error = on_error
         self.column = column
+        self.provenance: Mapping[str, Any] = {**self.labeler.provenance.to_dict(), "column": column}
+        self.fingerprint = sha256_of([self.labeler.provenance.fingerprint, column, on_error])
         self.counts = LabelCounts()
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What the labels come from, as JSON can hold it."""
-        return {**self.labeler.provenance.to_dict(), "column": self.column}
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of what it does: of the labeler, the column and `on_error`; not of how many images at a time."""
-        return sha256_of([self.labeler.provenance.fingerprint, self.column, self.on_error])
 
     def features(self, features: Features) -> Features:
         """Give the features of the result.
