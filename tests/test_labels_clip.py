@@ -59,6 +59,7 @@ def clip():
 
 def make(parts, vocabulary=WORDS, **options):
     model, tokenizer, processor = parts
+    options = {"dtype": "float32", **options}
     return ClipLabeler(model, vocabulary, tokenizer=tokenizer, image_processor=processor, **options)
 
 
@@ -435,6 +436,13 @@ def test_half_precision(mode, dtype):
     assert (full * half).sum(axis=1).min() > 0.995
 
 
+@pytest.mark.parametrize(("has", "wanted"), [({"avx512_bf16": True}, "bfloat16"), ({"avx512_bf16": False}, "float32")])
+def test_precision_by_default(monkeypatch, has, wanted):
+    """On a CPU the default is bfloat16 where it has the instructions, and the provenance says which it was."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert make(tiny_clip(), dtype="auto", device="cpu").provenance.dtype == wanted
+
+
 def test_a_model_that_overflows():
     """Weights that give NaN are an error with the images' ids, or are counted; embeddings stay finite."""
     parts = tiny_clip()
@@ -473,7 +481,7 @@ def saved(tmp_path_factory):
 
 def test_a_model_from_a_folder(saved, clip):
     """A folder has all that is needed; provenance has its name and a digest of its weights, and no path."""
-    labeler = ClipLabeler(saved, WORDS)
+    labeler = ClipLabeler(saved, WORDS, dtype="float32")
     assert isinstance(labeler, Labeler)
     assert labeler.preprocess == make(clip).preprocess
     text = json.dumps(labeler.provenance.to_dict())
@@ -643,8 +651,15 @@ def test_the_benchmark_runs(tmp_path):
         [str(one) for one in command], env=env, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^\| .* \| (?:NOT )?met \|$", done.stdout, flags=re.MULTILINE)) == 3
+    assert len(re.findall(r"^\| .* \| (?:NOT )?met \|$", done.stdout, flags=re.MULTILINE)) == 4
     assert "not measured: no GPU was at hand" in done.stdout
     results = json.loads((tmp_path / "out.json").read_text())["results"]
-    assert set(results) == {"plain recipe", "crop @224", "masked_cls @224", "masked_cls @448", "dense @448"}
+    assert set(results) == {
+        "plain recipe",
+        "crop @224",
+        "crop @224, default precision",
+        "masked_cls @224",
+        "masked_cls @448",
+        "dense @448",
+    }
     assert all(one["masks_per_second"] > 0 for one in results.values())

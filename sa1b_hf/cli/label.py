@@ -24,7 +24,7 @@ from ._labels import labeler_options, make_labeler
     show_default=True,
     help="Stop at an image that fails, or abstain from its masks and count it.",
 )
-@click.option("--batch-images", type=int, default=8, show_default=True, help="Images in memory at a time.")
+@click.option("--batch-images", type=int, default=32, show_default=True, help="Images in memory at a time.")
 @format_option
 def label(converted: Path, out: Path, on_error: OnError, batch_images: int, style: Format, **options: Any) -> None:
     """Name the masks of CONVERTED, which `sa1b convert` wrote, in a new folder OUT; what is done is kept.

@@ -98,8 +98,7 @@ class Cutter:
         # One byte more, so that an index of an empty mask points somewhere.
         self._data = torch.from_numpy(np.append(cut.data, np.uint8(0))).to(device)
         self._levels = torch.from_numpy(_levels(frame[:, 2], resolution))
-        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(device)
-        self._pyramid = _pyramid(image.float(), int(self._levels.max()) if len(frame) else 0)
+        self._pyramid = _pyramid(_upload(pixels, device), int(self._levels.max()) if len(frame) else 0)
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -145,6 +144,15 @@ class Cutter:
         offset = column.clamp(min=0).minimum((width - 1).clamp(min=0))
         index = start[:, :, None] + offset[:, None, :]
         return self._data[index].bool() & down[:, :, None] & across[:, None, :]
+
+
+def _upload(pixels: NDArray[np.uint8], device: Any) -> Any:
+    """Bring an image to the device as bytes, and to (3, H, W) in floating point there."""
+    image = torch.from_numpy(np.ascontiguousarray(pixels))
+    if torch.device(device).type == "cuda":
+        image = image.pin_memory()  # else the copy would wait for the forward pass that is under way
+    on_device = image.to(device, non_blocking=True).permute(2, 0, 1)
+    return on_device.to(torch.float32, memory_format=torch.contiguous_format)
 
 
 def _levels(sides: NDArray[np.float64], resolution: int) -> NDArray[np.int64]:

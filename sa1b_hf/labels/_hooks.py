@@ -31,7 +31,7 @@ class LabelTransform:
     labeler
         What names the masks.
     batch_images
-        Images that the labeler is given at a time; their pixels are what takes memory.
+        Images that the labeler is given at a time, as the bytes of their JPEGs.
     on_error
         ``"raise"``, or ``"skip"``: abstain from the masks of an image that fails, and from those without finite
         scores, and count them.
@@ -55,7 +55,7 @@ class LabelTransform:
     """
 
     def __init__(
-        self, labeler: Any, *, batch_images: int = 8, on_error: OnError = "raise", column: str = "labels"
+        self, labeler: Any, *, batch_images: int = 32, on_error: OnError = "raise", column: str = "labels"
     ) -> None:
         if not isinstance(labeler, Labeler):
             expected = "expected an object with `provenance` and `label(images)`"
@@ -122,7 +122,7 @@ def label_masks(
     dataset: Any,
     labeler: Labeler,
     *,
-    batch_images: int = 8,
+    batch_images: int = 32,
     on_error: OnError = "raise",
     column: str = "labels",
     **map_options: Any,

@@ -212,15 +212,16 @@ class ClipLabeler:
         for crops in self._iter_crops(images):
             waiting.append(crops)
             count += len(crops)
-            if count >= self._crops.size:
-                embedded += self._forward(torch.cat(waiting))
-                waiting, count = [], 0
-        if waiting:
-            embedded += self._forward(torch.cat(waiting))
-        return np.concatenate(embedded)
+            while count >= (size := self._crops.size):
+                joined = torch.cat(waiting)
+                embedded += self._forward(joined[:size])
+                waiting, count = [joined[size:]], count - size
+        embedded += self._forward(torch.cat(waiting))
+        # Only now is the device waited for.
+        return np.asarray(torch.cat(embedded).cpu().numpy())
 
-    def _forward(self, crops: Any) -> list[NDArray[np.float32]]:
-        return self._crops.run(lambda first, last: self._embed_crops(crops[first:last]).cpu().numpy(), len(crops))
+    def _forward(self, crops: Any) -> list[Any]:
+        return self._crops.run(lambda first, last: self._embed_crops(crops[first:last]), len(crops))
 
     def _iter_crops(self, images: list[ImageMasks]) -> Iterator[Any]:
         for image, pixels in zip(images, iter_ahead(ImageMasks.pixels, images, self.options.threads), strict=True):
@@ -252,13 +253,13 @@ class ClipLabeler:
             ]
         embed = embed_masked if self.options.mode == "masked_cls" else embed_dense
 
-        def forward(first: int, last: int) -> NDArray[np.float32]:
+        def forward(first: int, last: int) -> Any:
             stacked = torch.stack([pixels for pixels, _ in work[first:last]]).to(self.device)
             inputs = self.preprocess.normalise(stacked.float()).to(self.dtype)
             rows = embed(self.tower, inputs, [shares for _, shares in work[first:last]])
-            return np.asarray(torch.cat(rows).cpu().numpy())
+            return torch.cat(rows)
 
-        return np.concatenate(self._passes.run(forward, len(work)))
+        return np.asarray(torch.cat(self._passes.run(forward, len(work))).cpu().numpy())
 
 
 def _rebuild(model: Any, vocabulary: Vocabulary, options: dict[str, Any]) -> ClipLabeler:
