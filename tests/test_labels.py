@@ -375,6 +375,12 @@ def test_a_tolerant_hook_counts_what_fails(prepared):
     assert LabelCounts.from_dict(json.loads(json.dumps(counts.to_dict()))) == counts
 
 
+def test_what_failed_is_logged(prepared, caplog):
+    """A tolerant pass over a dataset never fails in silence."""
+    label_masks(prepared, Failing(), on_error="skip", column="logged")
+    assert "logged: 48 masks of 14 images, 44 labelled, 4 abstained, 1 images failed (labeler)" in caplog.text
+
+
 def test_scores_that_are_not_numbers(prepared):
     """NaN ends a strict pass with the masks it is about, and is abstained from and counted by a tolerant one."""
     with pytest.raises(RecordError, match="1 of 4 masks; float16 overflows") as caught:

@@ -489,6 +489,11 @@ def test_a_model_from_a_folder(saved, clip):
     assert re.fullmatch(r"sha256:[0-9a-f]{16}", labeler.provenance.revision)
     assert labeler.provenance.revision == make(clip).provenance.revision
     assert labeler.provenance.revision != make(tiny_clip(seed=1)).provenance.revision
+    clip[0].name_or_path = "someone/some-clip"
+    assert make(clip).provenance.model == "someone/some-clip"
+    clip[0].name_or_path = str(saved)
+    assert make(clip).provenance.model == "tiny-clip"
+    clip[0].name_or_path = ""
     (one,), (other,) = labeler.label([image_of(4)]), make(clip).label([image_of(4)])
     assert (one.scores == other.scores).all()
 

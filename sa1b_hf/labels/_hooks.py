@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -18,6 +19,8 @@ from ._types import Labeler
 from ._vocabulary import sha256_of
 
 __all__ = ["LabelTransform", "OnError", "label_masks"]
+
+_LOG = logging.getLogger("sa1b_hf.labels")
 
 OnError = Literal["raise", "skip"]
 """What an image does that cannot be labelled: end everything, or be abstained from and counted."""
@@ -143,7 +146,8 @@ def label_masks(
     Dataset or IterableDataset
         The same rows with one column more, labelled now or as they are read. JPEG bytes are not decoded and encoded
         again, and the features are known, so that the result can be pushed. A `Dataset` is cached under the
-        labeler's fingerprint.
+        labeler's fingerprint, and what failed is logged at the end. For the counts of a stream, map a `LabelTransform`
+        of your own.
 
     Raises
     ------
@@ -168,4 +172,6 @@ def label_masks(
     options = {"new_fingerprint": fingerprint, "desc": "Labelling", **options}
     original = dataset.format
     labelled = dataset.with_format("arrow").map(transform, **options)
+    if transform.counts.failed or transform.counts.not_finite:
+        _LOG.warning("%s: %s", transform.column, transform.counts)
     return labelled.with_format(original["type"], **original["format_kwargs"])

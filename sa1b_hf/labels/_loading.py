@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ._backend import torch, transformers
 __all__ = ["LoadedModel", "load_model", "weights_digest"]
 
 _DIGITS = 16
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def load_model(model: Any, revision: str | None, tokenizer: Any, image_processor
     _check(model)
     if tokenizer is None:
         raise ConfigError("tokenizer: expected the tokenizer of the model that was given, found none")
-    name = Path(str(getattr(model, "name_or_path", "") or type(model).__name__)).name
-    return LoadedModel(model, tokenizer, image_processor, name, revision or weights_digest(model))
+    name = str(getattr(model, "name_or_path", "") or type(model).__name__)
+    return LoadedModel(model, tokenizer, image_processor, _public(name), revision or _identity(model))
 
 
 def _load(name: str, revision: str | None, tokenizer: Any, image_processor: Any) -> LoadedModel:
@@ -78,9 +80,18 @@ def _load(name: str, revision: str | None, tokenizer: Any, image_processor: Any)
         expected = "expected a model of the Hub or a folder with model, tokenizer and image processor"
         raise ConfigError(f"model {Path(name).name if is_folder else name}: {expected}, found: {found}") from error
     _check(model)
-    commit = getattr(model.config, "_commit_hash", None)
-    public = Path(name).resolve().name if is_folder else name
-    return LoadedModel(model, tokenizer, image_processor, public, commit or weights_digest(model))
+    return LoadedModel(model, tokenizer, image_processor, _public(name), _identity(model))
+
+
+def _public(name: str) -> str:
+    """Keep what names a model on the Hub, and of a folder its last part."""
+    if _HUB_NAME.fullmatch(name) and not Path(name).is_dir():
+        return name
+    return Path(name).resolve().name or "model"
+
+
+def _identity(model: Any) -> str:
+    return str(getattr(model.config, "_commit_hash", None) or weights_digest(model))
 
 
 def _check(model: Any) -> None:
