@@ -22,6 +22,7 @@
 
 #if defined(__GNUC__) && defined(__x86_64__)
 #define X86_TARGETS 1
+#include <cpuid.h>
 #include <immintrin.h>
 #else
 #define X86_TARGETS 0
@@ -30,12 +31,10 @@
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define PREFETCH_WRITE(address) __builtin_prefetch((address), 1)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define UNROLL_4 _Pragma("GCC unroll 4")
 #else
 #define LIKELY(x) (x)
 #define PREFETCH_WRITE(address) ((void)0)
 #define ALWAYS_INLINE static inline
-#define UNROLL_4
 #endif
 #if defined(_MSC_VER)
 #include <intrin.h>
@@ -53,11 +52,12 @@ typedef uint64_t u64;
 typedef int64_t i64;
 
 enum { GOOD = 0, MALFORMED = 1, NO_MEMORY = 2 };
-enum { MAX_DIGITS = 7, BLOCK = 64, ROWS_AHEAD = 12 };
+enum { MAX_DIGITS = 7, BLOCK = 64, BAND_ROWS = 16 };
 /* Positions are below 2**28: the caps on a mask's size, checked before any call, are a little under that. */
 enum { POSITION_BITS = 28 };
 
 static int simd_level = 0; /* 0 portable, 1 AVX2, 2 AVX-512 */
+static int has_clzero = 0; /* AMD's way to zero a cache line without reading it */
 
 /* ------------------------------------------------------------------ words */
 
@@ -120,6 +120,8 @@ typedef struct {
     size_t flips_size;
     u64 *above; /* one row */
     size_t above_size;
+    u64 *rows; /* two bands */
+    size_t rows_size;
     u32 *first_row, *first_column; /* source index -> first target index at or after it */
     size_t row_size, column_size;
     i64 source_height, source_width, target_height, target_width; /* what these two were made for */
@@ -143,6 +145,7 @@ static void release(Scratch *scratch)
     free(scratch->ends);
     free(scratch->flips);
     free(scratch->above);
+    free(scratch->rows);
     free(scratch->first_row);
     free(scratch->first_column);
 }
@@ -451,8 +454,7 @@ static int flip_mask(const Job *job, i64 index, i64 target_height, i64 target_wi
     }
     grid->box.x0 -= grid->box.x0 % align;
     grid->stride = (grid->box.x1 - grid->box.x0 + 63) / 64;
-    if (!reserve(&scratch->flips, &scratch->flips_size, (size_t)((target_height + 1) * grid->stride), 8, 1) ||
-        !reserve(&scratch->above, &scratch->above_size, (size_t)grid->stride, 8, 0))
+    if (!reserve(&scratch->flips, &scratch->flips_size, (size_t)((target_height + 1) * grid->stride), 8, 1))
         return NO_MEMORY;
     if (same)
         flip_runs(scratch->ends, num_runs, height, NULL, NULL, scratch->flips, grid, SAME_SIZE);
@@ -483,79 +485,112 @@ ALWAYS_INLINE void expand_portable(u8 *to, u64 bits)
     for (i = 0; i < 8; i++) store_le64(to + 8 * i, spread_bits((bits >> (8 * i)) & 255));
 }
 
-/* Sweep the flips of a box: for each word of each row run `FULL`, which may write WORD_BYTES to `to`, even where that
- * goes past the box; where it would go past the end of the box's last row, run `EXACT` instead, which must not. Bit z
- * of `pixels` is column 64 k + z of the box. Flips are zero again afterwards. */
-#define SWEEP_ROWS(WORDS, WORD_BYTES, ROW_BYTES, FULL, EXACT)                                          \
-    do {                                                                                               \
-        const Box box = grid->box;                                                                     \
-        const i64 words = (WORDS), row_bytes = (ROW_BYTES), spill = words * (WORD_BYTES)-row_bytes;    \
-        u64 *row = scratch->flips + box.y0 * words;                                                    \
-        i64 k, below = (box.y1 - box.y0 - 1) * out_stride;                                             \
-        for (; below >= 0; below -= out_stride, row += words, out += out_stride) {                     \
-            for (k = 0; k < row_bytes; k += 64) PREFETCH_WRITE(out + ROWS_AHEAD * out_stride + k);     \
-            UNROLL_4 for (k = 0; k < words; k++)                                                       \
-            {                                                                                          \
-                u8 *to = out + (WORD_BYTES)*k;                                                         \
-                const u64 pixels = above[k] ^= row[k];                                                 \
-                row[k] = 0;                                                                            \
-                if (LIKELY(spill <= below || k + 1 < words)) {                                         \
-                    FULL;                                                                              \
-                } else {                                                                               \
-                    EXACT;                                                                             \
-                }                                                                                      \
-            }                                                                                          \
-        }                                                                                              \
-        memset(row, 0, (size_t)words * 8);                                                             \
+/* Up to BAND_ROWS rows of a box. Bit z of word k of `row` is column 64 k + z; words before the first and after the last
+ * are zero. Only words [low, high) have pixels. A word is `word_bytes` at `to`. */
+typedef struct {
+    const u64 *row;
+    u8 *to;
+    i64 count, low, high;
+    i64 after; /* rows of the box below */
+    i64 words, pitch, to_stride, word_bytes, row_bytes;
+    const u8 *plane, *plane_end;
+    int alone; /* the plane's bytes within 64 of a row's are zero and no other row's */
+} Band;
+
+typedef void Emitter(const Band *band, u32 label);
+
+/* For each word run `FULL`, which may write all of it even where that goes past the box's right side: there are zeros,
+ * or a row is yet to be written. Where it would go past the end of the box's last row, run `EXACT`. */
+#define EMIT_ROWS(WORD_BYTES, FULL, EXACT)                                                \
+    do {                                                                                  \
+        const i64 words = band->words, low = band->low, high = band->high;                \
+        const i64 row_bytes = band->row_bytes, to_stride = band->to_stride;               \
+        const i64 spill = words * (WORD_BYTES)-row_bytes;                                 \
+        i64 below = (band->count - 1 + band->after) * to_stride, k;                       \
+        const i64 end = below - band->count * to_stride;                                  \
+        const u64 *row = band->row;                                                       \
+        u8 *out = band->to;                                                               \
+        for (; below > end; below -= to_stride, row += band->pitch, out += to_stride) {   \
+            const int careful = spill > below && high == words;                           \
+            for (k = low; k < high - careful; k++) {                                      \
+                u8 *to = out + (WORD_BYTES)*k;                                            \
+                const u64 pixels = row[k];                                                \
+                FULL;                                                                     \
+            }                                                                             \
+            if (careful) {                                                                \
+                u8 *to = out + (WORD_BYTES)*k;                                            \
+                const u64 pixels = row[k];                                                \
+                const size_t room = (size_t)(row_bytes - (WORD_BYTES)*k);                 \
+                EXACT;                                                                    \
+            }                                                                             \
+        }                                                                                 \
     } while (0)
 
-/* A narrow box is most often what there is: its row stays in registers. */
-#define SWEEP_NARROW(WORDS, WORD_BYTES, ROW_BYTES, FULL, EXACT)  \
-    do {                                                         \
-        u64 above[WORDS] = {0};                                  \
-        SWEEP_ROWS(WORDS, WORD_BYTES, ROW_BYTES, FULL, EXACT);   \
-    } while (0)
+#define EMIT_BYTES(EXPAND)                 \
+    EMIT_ROWS(64, EXPAND(to, pixels), {    \
+        u8 last[64];                       \
+        EXPAND(last, pixels);              \
+        memcpy(to, last, room);            \
+    })
 
-#define SWEEP_WIDE(WORD_BYTES, ROW_BYTES, FULL, EXACT)                          \
-    do {                                                                        \
-        u64 *above = scratch->above;                                            \
-        memset(above, 0, (size_t)grid->stride * 8);                             \
-        SWEEP_ROWS(grid->stride, WORD_BYTES, ROW_BYTES, FULL, EXACT);           \
-    } while (0)
+static void emit_bytes_portable(const Band *band, u32 label)
+{
+    (void)label;
+    EMIT_BYTES(expand_portable);
+}
 
-typedef void Emitter(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride);
+#define EMIT_BITS(ORDER)                   \
+    EMIT_ROWS(8, store_le64(to, ORDER), {  \
+        u8 last[8];                        \
+        store_le64(last, ORDER);           \
+        memcpy(to, last, room);            \
+    })
 
-/* What a word writes past the box is zeros, where there are zeros already or where the next row is yet to be written.
- * So the very last words alone need care. */
-#define EXACT_BYTES(EXPAND)                                   \
-    do {                                                      \
-        u8 last[64];                                          \
-        EXPAND(last, pixels);                                 \
-        memcpy(to, last, (size_t)(row_bytes - 64 * k));       \
-    } while (0)
-/* Words without a pixel are passed over in wide boxes, where they are many, if zeros are there already. */
-#define SWEEP_BYTES(WIDE, EXPAND)                                                                              \
-    switch (grid->stride) {                                                                                    \
-    case 1: SWEEP_NARROW(1, 64, box.x1 - box.x0, EXPAND(to, pixels), EXACT_BYTES(EXPAND)); break;              \
-    case 2: SWEEP_NARROW(2, 64, box.x1 - box.x0, EXPAND(to, pixels), EXACT_BYTES(EXPAND)); break;              \
-    case 3: SWEEP_NARROW(3, 64, box.x1 - box.x0, EXPAND(to, pixels), EXACT_BYTES(EXPAND)); break;              \
-    case 4: SWEEP_NARROW(4, 64, box.x1 - box.x0, EXPAND(to, pixels), EXACT_BYTES(EXPAND)); break;              \
-    default: SWEEP_WIDE(64, box.x1 - box.x0, WIDE, EXACT_BYTES(EXPAND));                                       \
+static void emit_bits_portable(const Band *band, u32 little)
+{
+    if (little)
+        EMIT_BITS(pixels);
+    else
+        EMIT_BITS(reverse_in_bytes(pixels));
+}
+
+static void emit_zeros_portable(const Band *band, u32 label)
+{
+    const size_t begin = (size_t)(band->low * band->word_bytes);
+    const size_t end = (size_t)(band->high < band->words ? band->high * band->word_bytes : band->row_bytes);
+    u8 *out = band->to + begin;
+    i64 y;
+    (void)label;
+    for (y = 0; y < band->count; y++, out += band->to_stride) memset(out, 0, end - begin);
+}
+
+/* Labels go where bits are, span by span, and nowhere else. */
+#define EMIT_LABELS(LABEL, NAME)                                                         \
+    ALWAYS_INLINE void NAME##_word(u8 *to, u64 pixels, LABEL label)                      \
+    {                                                                                    \
+        LABEL *labels = (LABEL *)(void *)to;                                             \
+        while (pixels) {                                                                 \
+            int begin = lowest_bit(pixels), end;                                         \
+            pixels |= ((u64)1 << begin) - 1;                                             \
+            end = pixels == ~(u64)0 ? 64 : lowest_bit(~pixels);                          \
+            pixels = end == 64 ? 0 : pixels & (~(u64)0 << end);                          \
+            for (; begin < end; begin++) labels[begin] = label;                          \
+        }                                                                                \
+    }                                                                                    \
+    static void NAME(const Band *band, u32 label)                                        \
+    {                                                                                    \
+        EMIT_ROWS(64 * (i64)sizeof(LABEL), NAME##_word(to, pixels, (LABEL)label), {      \
+            (void)room;                                                                  \
+            NAME##_word(to, pixels, (LABEL)label);                                       \
+        });                                                                              \
     }
-
-static void emit_bytes_portable(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride)
-{
-    SWEEP_BYTES(if (pixels) expand_portable(to, pixels), expand_portable);
-}
-
-static void emit_crop_portable(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride)
-{
-    SWEEP_BYTES(expand_portable(to, pixels), expand_portable);
-}
+EMIT_LABELS(u8, emit_labels8_portable)
+EMIT_LABELS(u16, emit_labels16_portable)
+EMIT_LABELS(u32, emit_labels32_portable)
 
 #if X86_TARGETS
 #define AVX2 __attribute__((target("avx2")))
-#define AVX512 __attribute__((target("avx512bw")))
+#define AVX512 __attribute__((target("avx512bw,avx512dq,bmi,bmi2,lzcnt,popcnt")))
 
 AVX2 static inline void expand_avx2(u8 *to, u64 bits)
 {
@@ -569,86 +604,155 @@ AVX2 static inline void expand_avx2(u8 *to, u64 bits)
     }
 }
 
-AVX2 static void emit_bytes_avx2(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride)
+AVX2 static void emit_bytes_avx2(const Band *band, u32 label)
 {
-    SWEEP_BYTES(if (pixels) expand_avx2(to, pixels), expand_avx2);
-}
-
-AVX2 static void emit_crop_avx2(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride)
-{
-    SWEEP_BYTES(expand_avx2(to, pixels), expand_avx2);
+    (void)label;
+    EMIT_BYTES(expand_avx2);
 }
 
 AVX512 static inline void expand_avx512(u8 *to, u64 bits) { _mm512_storeu_si512(to, _mm512_maskz_set1_epi8(bits, 1)); }
 
-AVX512 static void emit_bytes_avx512(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride)
+AVX512 static void emit_bytes_avx512(const Band *band, u32 label)
 {
-    SWEEP_BYTES(if (pixels) expand_avx512(to, pixels), expand_avx512);
+    (void)label;
+    EMIT_BYTES(expand_avx512);
 }
 
-AVX512 static void emit_crop_avx512(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride)
-{
-    SWEEP_BYTES(expand_avx512(to, pixels), expand_avx512);
-}
-#endif
-
-#if X86_TARGETS
-#define CHOOSE(NAME) (simd_level >= 2 ? NAME##_avx512 : simd_level >= 1 ? NAME##_avx2 : NAME##_portable)
-#else
-#define CHOOSE(NAME) NAME##_portable
-#endif
-
-#define SWEEP_BITS(ORDER)                                                  \
-    SWEEP_WIDE(8, (box.x1 - box.x0 + 7) / 8, store_le64(to, ORDER), {      \
-        u8 last[8];                                                        \
-        store_le64(last, ORDER);                                           \
-        memcpy(to, last, (size_t)(row_bytes - 8 * k));                     \
-    })
-
-static void emit_bits_little(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride)
-{
-    SWEEP_BITS(pixels);
-}
-
-static void emit_bits_big(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride)
-{
-    SWEEP_BITS(reverse_in_bytes(pixels));
-}
-
-/* Labels go where bits are, span by span, and nowhere else. */
-#define EMIT_LABELS(LABEL, NAME)                                                                    \
-    ALWAYS_INLINE void NAME##_word(u8 *to, u64 pixels, LABEL label)                                 \
-    {                                                                                               \
-        LABEL *labels = (LABEL *)(void *)to;                                                        \
-        while (pixels) {                                                                            \
-            int begin = lowest_bit(pixels), end;                                                    \
-            pixels |= ((u64)1 << begin) - 1;                                                        \
-            end = pixels == ~(u64)0 ? 64 : lowest_bit(~pixels);                                     \
-            pixels = end == 64 ? 0 : pixels & (~(u64)0 << end);                                     \
-            for (; begin < end; begin++) labels[begin] = label;                                     \
-        }                                                                                           \
-    }                                                                                               \
-    static void NAME(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride, u32 label)        \
-    {                                                                                               \
-        SWEEP_WIDE(64 * (i64)sizeof(LABEL), (box.x1 - box.x0) * (i64)sizeof(LABEL),                 \
-                   NAME##_word(to, pixels, (LABEL)label), NAME##_word(to, pixels, (LABEL)label));   \
-    }
-EMIT_LABELS(u8, emit_labels8_portable)
-EMIT_LABELS(u16, emit_labels16_portable)
-EMIT_LABELS(u32, emit_labels32_portable)
-
-#if X86_TARGETS
-AVX512 static void emit_labels8_avx512(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride, u32 label)
+AVX512 static void emit_labels8_avx512(const Band *band, u32 label)
 {
     const __m512i v = _mm512_set1_epi8((char)label);
-    SWEEP_WIDE(64, box.x1 - box.x0, if (pixels) _mm512_mask_storeu_epi8(to, pixels, v),
-          _mm512_mask_storeu_epi8(to, pixels, v));
+    EMIT_ROWS(64, _mm512_mask_storeu_epi8(to, pixels, v), {
+        (void)room;
+        _mm512_mask_storeu_epi8(to, pixels, v);
+    });
+}
+
+AVX512 static inline __m512i reverse_bits_avx512(__m512i bytes)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    const __m512i turned =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15));
+    const __m512i left = _mm512_shuffle_epi8(turned, _mm512_and_si512(bytes, low));
+    const __m512i right = _mm512_shuffle_epi8(turned, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low));
+    return _mm512_or_si512(_mm512_slli_epi16(left, 4), right);
+}
+
+/* Lines of the cache that nobody is about to read are written whole, past the cache, which spares reading them first.
+ * Of a line that is not the row's alone only some bytes are written. `shift` is where in its first line a row begins. */
+#define EMIT_LINES(WHOLE, PART)                                                                             \
+    do {                                                                                                    \
+        const i64 low = band->low * band->word_bytes, to_stride = band->to_stride;                          \
+        const i64 high = band->high < band->words ? band->high * band->word_bytes : band->row_bytes;        \
+        const u64 *row = band->row;                                                                         \
+        const int alone = band->alone;                                                                      \
+        u8 *out = band->to, *const stop = out + band->count * to_stride;                                    \
+        for (; out != stop; row += band->pitch, out += to_stride) {                                         \
+            const u8 *const first = alone ? band->plane : out;                                              \
+            const u8 *const last = (alone ? band->plane_end : out + band->row_bytes) - 64;                  \
+            const int shift = (int)((uintptr_t)out & 63);                                                   \
+            i64 k = (low + shift) & ~(i64)63;                                                               \
+            u8 *to = out - shift + k;                                                                       \
+            for (; k < high + shift; k += 64, to += 64) {                                                   \
+                if (LIKELY(to >= first && to <= last)) {                                                    \
+                    WHOLE;                                                                                  \
+                } else {                                                                                    \
+                    PART;                                                                                   \
+                }                                                                                           \
+            }                                                                                               \
+        }                                                                                                   \
+    } while (0)
+
+#define SHIFTED_PIXELS (row[k >> 6] << shift | row[(k >> 6) - 1] >> 1 >> (63 - shift))
+
+AVX512 static void stream_bytes_avx512(const Band *band, u32 label)
+{
+    const __m512i ones = _mm512_set1_epi8(1);
+    (void)label;
+    EMIT_LINES(_mm512_stream_si512((void *)to, _mm512_maskz_mov_epi8(SHIFTED_PIXELS, ones)),
+               _mm512_mask_storeu_epi8(to, SHIFTED_PIXELS, ones));
+}
+
+#define STREAM_BITS(ORDER)                                                             \
+    EMIT_LINES(                                                                        \
+        {                                                                              \
+            const __m512i bits = _mm512_loadu_si512((const u8 *)row + k - shift);      \
+            _mm512_stream_si512((void *)to, ORDER);                                    \
+        },                                                                             \
+        {                                                                              \
+            const __m512i bits = _mm512_loadu_si512((const u8 *)row + k - shift);      \
+            _mm512_mask_storeu_epi8(to, _mm512_test_epi8_mask(bits, bits), ORDER);     \
+        })
+
+AVX512 static void stream_bits_avx512(const Band *band, u32 little)
+{
+    if (little)
+        STREAM_BITS(bits);
+    else
+        STREAM_BITS(reverse_bits_avx512(bits));
+}
+
+/* Bytes [low, high) of a row. */
+ALWAYS_INLINE u64 mask_of_part(i64 k, i64 low, i64 high)
+{
+    u64 part = ~(u64)0;
+    if (k < low) part &= ~(u64)0 << (low - k);
+    if (high - k < 64) part &= ~(u64)0 >> (64 - (high - k));
+    return part;
+}
+
+#define EMIT_ZEROS(ZERO)                                                                            \
+    EMIT_LINES(ZERO, _mm512_mask_storeu_epi8(to, mask_of_part(k - shift, low, high), _mm512_setzero_si512()))
+
+AVX512 static void stream_zeros_avx512(const Band *band, u32 label)
+{
+    (void)label;
+    EMIT_ZEROS(_mm512_stream_si512((void *)to, _mm512_setzero_si512()));
+}
+
+__attribute__((target("avx512bw,clzero"))) static void stream_zeros_clzero(const Band *band, u32 label)
+{
+    (void)label;
+    EMIT_ZEROS(_mm_clzero(to));
 }
 #endif
 
-typedef void LabelEmitter(const Grid *grid, Scratch *scratch, u8 *out, i64 out_stride, u32 label);
+static Emitter *choose_bytes(int stream)
+{
+#if X86_TARGETS
+    if (simd_level >= 2) return stream ? stream_bytes_avx512 : emit_bytes_avx512;
+    if (simd_level >= 1) return emit_bytes_avx2;
+#endif
+    (void)stream;
+    return emit_bytes_portable;
+}
 
-static LabelEmitter *choose_labels(i64 label_bytes)
+static Emitter *choose_bits(int stream)
+{
+#if X86_TARGETS
+    if (simd_level >= 2 && stream) return stream_bits_avx512;
+#endif
+    (void)stream;
+    return emit_bits_portable;
+}
+
+static Emitter *choose_zeros(int stream)
+{
+#if X86_TARGETS
+    if (simd_level >= 2 && stream) return has_clzero ? stream_zeros_clzero : stream_zeros_avx512;
+#endif
+    (void)stream;
+    return emit_zeros_portable;
+}
+
+/* What was written past the cache is to be seen by other threads. */
+static void finish_streams(void)
+{
+#if X86_TARGETS
+    _mm_sfence();
+#endif
+}
+
+static Emitter *choose_labels(i64 label_bytes)
 {
 #if X86_TARGETS
     if (simd_level >= 2 && label_bytes == 1) return emit_labels8_avx512;
@@ -656,95 +760,270 @@ static LabelEmitter *choose_labels(i64 label_bytes)
     return label_bytes == 1 ? emit_labels8_portable : label_bytes == 2 ? emit_labels16_portable : emit_labels32_portable;
 }
 
+/* Rows of a band as they are drawn from: whole vectors, with one of zeros before the first and after each. */
+static i64 band_pitch(i64 words) { return ((words + 7) & ~(i64)7) + 8; }
+
+/* XOR the band's rows of flips, the first with `above`, which becomes the last, and find the words that have pixels. */
+static void settle_portable(Band *band, const u64 *flips, u64 *rows, u64 *above)
+{
+    i64 k, y;
+    for (k = 0; k < band->words; k++) {
+        u64 pixels = above[k], seen = 0;
+        for (y = 0; y < band->count; y++) {
+            pixels ^= flips[y * band->words + k];
+            rows[y * band->pitch + k] = pixels;
+            seen |= pixels;
+        }
+        above[k] = pixels;
+        if (!seen) continue;
+        band->low = band->high ? band->low : k;
+        band->high = k + 1;
+    }
+    for (y = 0; y < band->count; y++)
+        memset(rows + y * band->pitch + band->words, 0, (size_t)(band->pitch - band->words) * 8);
+}
+
+#if X86_TARGETS
+AVX512 static void settle_avx512(Band *band, const u64 *flips, u64 *rows, u64 *above)
+{
+    const i64 words = band->words, pitch = band->pitch, count = band->count;
+    i64 k, y;
+    for (k = 0; k < words; k += 8) {
+        const __mmask8 part = (__mmask8)(k + 8 <= words ? 255 : (1 << (words - k)) - 1);
+        const u64 *from = flips + k;
+        u64 *to = rows + k;
+        __m512i pixels = _mm512_loadu_si512(above + k), seen = _mm512_setzero_si512();
+        u32 found;
+        for (y = 0; y < count; y++, from += words, to += pitch) {
+            pixels = _mm512_xor_si512(pixels, _mm512_maskz_loadu_epi64(part, from));
+            _mm512_storeu_si512(to, pixels);
+            seen = _mm512_or_si512(seen, pixels);
+        }
+        _mm512_storeu_si512(above + k, pixels);
+        found = _mm512_test_epi64_mask(seen, seen);
+        if (!found) continue;
+        band->low = band->high ? band->low : k + lowest_bit(found);
+        band->high = k + 32 - __builtin_clz(found);
+    }
+    for (y = 0; y < count; y++) _mm512_storeu_si512(rows + y * pitch + pitch - 8, _mm512_setzero_si512());
+}
+#endif
+
+static void settle(Band *band, const u64 *flips, u64 *rows, u64 *above)
+{
+    band->low = band->high = 0;
+    band->row = rows;
+#if X86_TARGETS
+    if (simd_level >= 2) {
+        settle_avx512(band, flips, rows, above);
+        return;
+    }
+#endif
+    settle_portable(band, flips, rows, above);
+}
+
+static void prefetch_band(const Band *band)
+{
+    const i64 begin = band->low * band->word_bytes, end = band->high * band->word_bytes;
+    u8 *out = band->to;
+    i64 y, k;
+    for (y = 0; y < band->count; y++, out += band->to_stride)
+        for (k = begin; k < end; k += 64) PREFETCH_WRITE(out + k);
+}
+
+/* What a call wrote to a plane, for the next one to clear: the box in bytes of a row and rows; then, for each band of
+ * it, which words, or 0 for all of the box's. */
+enum { NOTED_BOX = 4 };
+static i64 note_size(i64 height) { return NOTED_BOX + (height + BAND_ROWS - 1) / BAND_ROWS; }
+static i64 note_band(const Band *band) { return band->low | (i64)(band->high + !band->high) << 32; }
+
+/* Where masks go: `height` rows of `row_bytes`, in which 64 pixels are `word_bytes`. */
+typedef struct {
+    u8 *begin;
+    i64 height, row_bytes, word_bytes;
+    int stream; /* past the cache */
+} Plane;
+
+/* A sweep down a box, a band at a time. */
+typedef struct {
+    Band next;
+    const u64 *flips; /* NULL: the bands are noted ones */
+    u64 *rows, *other_rows, *above;
+    i64 *notes;
+    int stream;
+} Sweep;
+
+/* `box` is in bytes of the plane's rows. */
+static Sweep make_sweep(const Plane *plane, const Box *box, i64 *notes)
+{
+    Sweep sweep;
+    Band *band = &sweep.next;
+    memset(&sweep, 0, sizeof sweep);
+    sweep.notes = notes;
+    band->to = plane->begin + box->y0 * plane->row_bytes + box->x0;
+    band->after = box->y1 - box->y0;
+    band->to_stride = plane->row_bytes;
+    band->row_bytes = box->x1 - box->x0;
+    band->word_bytes = plane->word_bytes;
+    band->words = (band->row_bytes + plane->word_bytes - 1) / plane->word_bytes;
+    band->pitch = band_pitch(band->words);
+    band->plane = plane->begin;
+    band->plane_end = plane->begin + plane->height * plane->row_bytes;
+    band->alone = plane->row_bytes - band->row_bytes >= 64;
+    sweep.stream = plane->stream && band->alone;
+    return sweep;
+}
+
+/* Go on to the next band. The memory it goes to is asked for now, to be there when it is written. */
+static void step(Sweep *sweep)
+{
+    Band *band = &sweep->next;
+    band->to += band->count * band->to_stride;
+    band->count = band->after < BAND_ROWS ? band->after : BAND_ROWS;
+    band->after -= band->count;
+    if (!band->count) return;
+    if (sweep->flips) {
+        u64 *rows = sweep->rows;
+        settle(band, sweep->flips, rows, sweep->above);
+        sweep->flips += band->count * band->words;
+        sweep->rows = sweep->other_rows;
+        sweep->other_rows = rows;
+        if (sweep->notes) *sweep->notes++ = note_band(band);
+    } else {
+        const i64 noted = *sweep->notes++;
+        band->low = noted & 0xffff;
+        band->high = noted ? noted >> 32 : band->words;
+    }
+    if (!sweep->stream) prefetch_band(band);
+}
+
+static void sweep_bands(Sweep *sweep, Emitter *emit, u32 label)
+{
+    step(sweep);
+    while (sweep->next.count) {
+        const Band band = sweep->next;
+        step(sweep);
+        emit(&band, label);
+    }
+}
+
 /* ------------------------------------------------------------------ decoding all masks of a call */
 
-/* Zero what a plane's rectangle says, and the rectangle. */
-static void clear_plane(u8 *plane, i64 row_bytes, i64 *rect)
+/* Zero what a plane's notes say was written, and its box in them. */
+static void clear_plane(const Plane *plane, i64 *notes)
 {
-    const i64 count = rect[2] - rect[0];
-    u8 *row = plane + rect[1] * row_bytes + rect[0];
-    i64 y, k;
-    for (y = rect[1]; y < rect[3]; y++, row += row_bytes) {
-        for (k = 0; k < count; k += 64) PREFETCH_WRITE(row + ROWS_AHEAD * row_bytes + k);
-        memset(row, 0, (size_t)count);
-    }
-    memset(rect, 0, 4 * sizeof *rect);
+    Box box;
+    Sweep sweep;
+    memcpy(&box, notes, sizeof box);
+    sweep = make_sweep(plane, &box, notes + NOTED_BOX);
+    sweep_bands(&sweep, choose_zeros(plane->stream), 0);
+    memset(notes, 0, sizeof box);
 }
 
-/* `rects`, if not NULL, says what is to be cleared in each plane first, in bytes, and then what was written. */
-static void decode_planes(const Job *job, i64 height, i64 width, u8 *out, i64 *rects)
+/* Draw the grid's flips into a box, in bytes of the plane's rows, and note it. Flips are zero again afterwards. */
+static int draw(const Plane *plane, const Grid *grid, Box box, Scratch *scratch, i64 *notes, Emitter *emit, u32 label)
 {
-    Emitter *emit = CHOOSE(emit_bytes);
-    const i64 plane_size = height * width;
+    u64 *flips = scratch->flips + grid->box.y0 * grid->stride;
+    const i64 pitch = band_pitch(grid->stride);
+    const int ready = reserve(&scratch->rows, &scratch->rows_size, (size_t)(8 + 2 * BAND_ROWS * pitch + 8), 8, 1) &&
+                      reserve(&scratch->above, &scratch->above_size, (size_t)pitch, 8, 0);
+    if (ready) {
+        Sweep sweep = make_sweep(plane, &box, notes ? notes + NOTED_BOX : NULL);
+        sweep.flips = flips;
+        sweep.rows = scratch->rows + 8;
+        sweep.other_rows = sweep.rows + BAND_ROWS * pitch + 8;
+        memset(sweep.other_rows - 8, 0, 64);
+        sweep.above = memset(scratch->above, 0, (size_t)pitch * 8);
+        sweep_bands(&sweep, emit, label);
+        if (notes) memcpy(notes, &box, sizeof box);
+    }
+    memset(flips, 0, (size_t)((grid->box.y1 - grid->box.y0 + 1) * grid->stride) * 8);
+    return ready ? GOOD : NO_MEMORY;
+}
+
+/* `notes`, if not NULL, says what is to be cleared in each plane first, and then what was written. */
+static void decode_planes(const Job *job, i64 height, i64 width, u8 *out, i64 *notes)
+{
+    Plane plane = {NULL, height, width, 64, notes && simd_level >= 2};
+    Emitter *emit = choose_bytes(plane.stream);
     Scratch scratch = {0};
     Grid grid;
     i64 i;
     while ((i = take_mask(job)) < job->num_masks) {
-        u8 *plane = out + i * plane_size;
-        if (rects) clear_plane(plane, width, rects + 4 * i);
+        i64 *noted = notes ? notes + i * note_size(height) : NULL;
+        plane.begin = out + i * height * width;
+        if (notes) clear_plane(&plane, noted);
         job->status[i] = (u8)flip_mask(job, i, height, width, 1, &scratch, &grid);
-        if (job->status[i] != GOOD || grid.box.x0 == grid.box.x1) continue;
-        if (rects) memcpy(rects + 4 * i, &grid.box, sizeof grid.box);
-        emit(&grid, &scratch, plane + grid.box.y0 * width + grid.box.x0, width);
+        if (job->status[i] == GOOD && grid.box.x0 < grid.box.x1)
+            job->status[i] = (u8)draw(&plane, &grid, grid.box, &scratch, noted, emit, 0);
     }
     release(&scratch);
+    finish_streams();
 }
 
-static void decode_bits(const Job *job, i64 height, i64 width, u8 *out, i64 *rects, int little)
+static void decode_bits(const Job *job, i64 height, i64 width, u8 *out, i64 *notes, int little)
 {
-    Emitter *emit = little ? emit_bits_little : emit_bits_big;
-    const i64 row_bytes = (width + 7) / 8, plane_size = height * row_bytes;
+    Plane plane = {NULL, height, (width + 7) / 8, 8, notes && simd_level >= 2};
+    Emitter *emit = choose_bits(plane.stream);
     Scratch scratch = {0};
     Grid grid;
     i64 i;
     while ((i = take_mask(job)) < job->num_masks) {
-        u8 *plane = out + i * plane_size;
-        Box *box = &grid.box;
-        if (rects) clear_plane(plane, row_bytes, rects + 4 * i);
+        i64 *noted = notes ? notes + i * note_size(height) : NULL;
+        Box box;
+        plane.begin = out + i * height * plane.row_bytes;
+        if (notes) clear_plane(&plane, noted);
         job->status[i] = (u8)flip_mask(job, i, height, width, 8, &scratch, &grid);
-        if (job->status[i] != GOOD || box->x0 == box->x1) continue;
-        emit(&grid, &scratch, plane + box->y0 * row_bytes + box->x0 / 8, row_bytes);
-        box->x0 /= 8;
-        box->x1 = (box->x1 + 7) / 8;
-        if (rects) memcpy(rects + 4 * i, box, sizeof *box);
+        if (job->status[i] != GOOD || grid.box.x0 == grid.box.x1) continue;
+        box = grid.box;
+        box.x0 /= 8;
+        box.x1 = (box.x1 + 7) / 8;
+        job->status[i] = (u8)draw(&plane, &grid, box, &scratch, noted, emit, (u32)little);
     }
     release(&scratch);
+    finish_streams();
 }
 
 static void decode_labels(const Job *job, const i64 *order, i64 num_painted, i64 height, i64 width, u8 *out,
                           i64 label_bytes)
 {
-    LabelEmitter *emit = choose_labels(label_bytes);
+    const Plane plane = {out, height, width * label_bytes, 64 * label_bytes, 0};
+    Emitter *emit = choose_labels(label_bytes);
     Scratch scratch = {0};
     Grid grid;
     i64 j;
     for (j = 0; j < num_painted; j++) {
         const i64 i = order[j];
+        Box box;
         job->status[i] = (u8)flip_mask(job, i, height, width, 1, &scratch, &grid);
         if (job->status[i] != GOOD || grid.box.x0 == grid.box.x1) continue;
-        emit(&grid, &scratch, out + (grid.box.y0 * width + grid.box.x0) * label_bytes, width * label_bytes,
-             (u32)i + 1);
+        box = grid.box;
+        box.x0 *= label_bytes;
+        box.x1 *= label_bytes;
+        job->status[i] = (u8)draw(&plane, &grid, box, &scratch, NULL, emit, (u32)i + 1);
     }
     release(&scratch);
 }
 
-/* `crop_offsets` has room for every mask's own box; a mask whose box is of another size is refused. */
+/* `out` is zeroed and `crop_offsets` has room for every mask's own box; a mask whose box is of another size is not
+ * written. */
 static void decode_crops(const Job *job, u8 *out, const i64 *crop_offsets)
 {
-    Emitter *emit = CHOOSE(emit_crop);
+    Emitter *emit = choose_bytes(0);
     Scratch scratch = {0};
     Grid grid;
     i64 i;
     while ((i = take_mask(job)) < job->num_masks) {
-        i64 width, size;
+        const Box *box = &grid.box;
         job->status[i] = (u8)flip_mask(job, i, job->sizes[2 * i], job->sizes[2 * i + 1], 1, &scratch, &grid);
-        width = grid.box.x1 - grid.box.x0;
-        size = width * (grid.box.y1 - grid.box.y0);
-        if (job->status[i] != GOOD || size == 0) continue;
-        if (size == crop_offsets[i + 1] - crop_offsets[i])
-            emit(&grid, &scratch, out + crop_offsets[i], width);
-        else
+        if (job->status[i] != GOOD || box->x0 == box->x1) continue;
+        if ((box->x1 - box->x0) * (box->y1 - box->y0) == crop_offsets[i + 1] - crop_offsets[i]) {
+            const Plane plane = {out + crop_offsets[i], box->y1 - box->y0, box->x1 - box->x0, 64, 0};
+            const Box whole = {0, 0, plane.row_bytes, plane.height};
+            job->status[i] = (u8)draw(&plane, &grid, whole, &scratch, NULL, emit, 0);
+        } else {
             memset(scratch.flips, 0, scratch.flips_size * 8);
+        }
     }
     release(&scratch);
 }
@@ -1211,7 +1490,9 @@ static void choose_simd(int limit)
 {
     simd_level = 0;
 #if X86_TARGETS
+    u32 eax, ebx = 0, ecx, edx;
     __builtin_cpu_init();
+    has_clzero = __get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) && (ebx & 1);
     if (limit >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
         __builtin_cpu_supports("popcnt"))
         simd_level = 1;

@@ -110,9 +110,9 @@ def bits(
     packed = pack(segmentations)
     height, width = target_shape(packed, size)
     shape = (len(packed), height, (width + 7) // 8)
-    result, rects = (zeros(shape, np.uint8), None) if out is None else out.planes(shape)
+    result, notes = (zeros(shape, np.uint8), None) if out is None else out.planes(shape)
     little = bitorder == "little"
-    backend.kernels.pack_bits(packed, result, width, rects, little=little, threads=_threads(threads))
+    backend.kernels.pack_bits(packed, result, width, notes, little=little, threads=_threads(threads))
     if out is not None:
         result.flags.writeable = out.writeable
     return result[0] if is_single(segmentations) else result
@@ -227,8 +227,8 @@ def _label_dtype(num_labels: int) -> DTypeLike:
 def _decode_nearest(packed: Packed, shape: tuple[int, int, int], dtype: Any, out: Any, threads: int) -> NDArray[Any]:
     kind = _mask_dtype(np.uint8 if dtype is None else dtype)
     if isinstance(out, MaskBuffer):
-        planes, rects = out.planes(shape)
-        backend.kernels.fill(packed, planes, rects, _threads(threads))
+        planes, notes = out.planes(shape)
+        backend.kernels.fill(packed, planes, notes, _threads(threads))
         planes.flags.writeable = out.writeable
         return planes.view(kind)
     planes = zeros(shape, kind) if out is None else checked_out(out, shape, kind)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _rle
+from ._rle_numpy import note_size
 from ._rle_packed import Packed
 from ._rle_threads import run_together
 
@@ -68,10 +69,10 @@ def runs(packed: Packed) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     return ends[: first[-1]], first
 
 
-def fill(packed: Packed, out: NDArray[np.uint8], rects: NDArray[np.int64] | None = None, threads: int = 1) -> None:
+def fill(packed: Packed, out: NDArray[np.uint8], notes: NDArray[np.int64] | None = None, threads: int = 1) -> None:
     """See `_rle_numpy.fill`."""
     _checked(out, np.uint8, (len(packed), *out.shape[1:]), written=True)
-    noted = 0 if rects is None else _address(_checked(rects, np.int64, (len(packed), 4), written=True))
+    noted = _address_of_notes(notes, len(packed), out.shape[1])
     _Job(packed).run(_rle.planes, *out.shape[1:], _address(out), noted, threads=threads)
 
 
@@ -86,7 +87,7 @@ def pack_bits(
     packed: Packed,
     out: NDArray[np.uint8],
     width: int,
-    rects: NDArray[np.int64] | None = None,
+    notes: NDArray[np.int64] | None = None,
     *,
     little: bool,
     threads: int = 1,
@@ -94,7 +95,7 @@ def pack_bits(
     """See `_rle_numpy.pack_bits`."""
     height = out.shape[1]
     _checked(out, np.uint8, (len(packed), height, (width + 7) // 8), written=True)
-    noted = 0 if rects is None else _address(_checked(rects, np.int64, (len(packed), 4), written=True))
+    noted = _address_of_notes(notes, len(packed), out.shape[1])
     _Job(packed).run(_rle.bits, height, width, _address(out), noted, little, threads=threads)
 
 
@@ -145,6 +146,12 @@ def _checked(array: NDArray[Any], dtype: DTypeLike, shape: tuple[int, ...], *, w
     if array.dtype != dtype or array.shape != shape or not in_order:
         raise TypeError(f"expected a C-contiguous array {shape} of {dtype}, found {array.shape} of {array.dtype}")
     return array
+
+
+def _address_of_notes(notes: NDArray[np.int64] | None, num_planes: int, height: int) -> int:
+    if notes is None:
+        return 0
+    return _address(_checked(notes, np.int64, (num_planes, note_size(height)), written=True))
 
 
 def _address(array: NDArray[Any]) -> int:

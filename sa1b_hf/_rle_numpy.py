@@ -39,30 +39,35 @@ def runs(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.concatenate([np.zeros(0, np.int64), *ends]), first
 
 
-def fill(packed: Packed, out: NDArray[np.uint8], rects: NDArray[np.int64] | None = None, threads: int = 1) -> None:
-    """Decode by nearest neighbour into ``out``, shape (n, H, W), zeroed but for the planes' ``rects``, if given.
+def fill(packed: Packed, out: NDArray[np.uint8], notes: NDArray[np.int64] | None = None, threads: int = 1) -> None:
+    """Decode by nearest neighbour into ``out``, shape (n, H, W), zeroed but for what the planes' ``notes`` say, if given.
 
-    These are shape (n, 4), [x0, y0, x1, y1) in bytes of a row and rows: what a call before wrote, which is cleared; and
-    they become what this call wrote.
+    These say what a call before wrote, which is cleared, and become what this call wrote. Shape (n, `note_size` (H)),
+    of each plane: [x0, y0, x1, y1) in bytes of a row and rows; then what of each band of rows, 0 for all of it.
     """
     del threads
     masks = list(_iter_ends(packed))
-    if rects is not None:
-        clear(out, rects)
+    if notes is not None:
+        clear(out, notes)
     for index, ends in masks:
         grid = Grid.of_mask(ends, packed.sizes[index], out.shape[1:])
         if grid is not None:
             x0, y0, x1, y1 = grid.box
-            if rects is not None:
-                rects[index] = grid.box
+            if notes is not None:
+                notes[index, :4] = grid.box
             out[index, y0:y1, x0:x1] = fill_box(grid)
 
 
-def clear(out: NDArray[np.uint8], rects: NDArray[np.int64]) -> None:
-    """Zero the rectangles [x0, y0, x1, y1) of the planes of ``out``, and the rectangles."""
-    for plane, (x0, y0, x1, y1) in zip(out, rects, strict=True):
+def note_size(height: int) -> int:
+    """Tell how many numbers say what was written to a plane: a box, and one for each 16 rows of it."""
+    return 4 + -(-height // 16)
+
+
+def clear(out: NDArray[np.uint8], notes: NDArray[np.int64]) -> None:
+    """Zero what the notes say was written to the planes of ``out``, and the notes."""
+    for plane, (x0, y0, x1, y1) in zip(out, notes[:, :4], strict=True):
         plane[y0:y1, x0:x1] = 0
-    rects[:] = 0
+    notes[:] = 0
 
 
 def soft(packed: Packed, out: NDArray[np.float32] | NDArray[np.uint8], threads: int = 1) -> None:
@@ -82,17 +87,17 @@ def pack_bits(
     packed: Packed,
     out: NDArray[np.uint8],
     width: int,
-    rects: NDArray[np.int64] | None = None,
+    notes: NDArray[np.int64] | None = None,
     *,
     little: bool,
     threads: int = 1,
 ) -> None:
-    """Decode to ``width`` pixels, eight to a byte, into ``out``, shape (n, H, bytes); ``rects`` as for `fill`."""
+    """Decode to ``width`` pixels, eight to a byte, into ``out``, shape (n, H, bytes); ``notes`` as for `fill`."""
     del threads
     order = "little" if little else "big"
     masks = list(_iter_ends(packed))
-    if rects is not None:
-        clear(out, rects)
+    if notes is not None:
+        clear(out, notes)
     for index, ends in masks:
         grid = Grid.of_mask(ends, packed.sizes[index], (out.shape[1], width))
         if grid is not None:
@@ -102,8 +107,8 @@ def pack_bits(
             packed_rows = np.packbits(rows, axis=1, bitorder=order)  # type: ignore[call-overload]
             left, right = x0 >> 3, (x0 >> 3) + packed_rows.shape[1]
             out[index, y0:y1, left:right] = packed_rows
-            if rects is not None:
-                rects[index] = left, y0, right, y1
+            if notes is not None:
+                notes[index, :4] = left, y0, right, y1
 
 
 def paint(packed: Packed, order: NDArray[np.int64], out: NDArray[np.unsignedinteger]) -> None:

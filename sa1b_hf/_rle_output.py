@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ._rle_numpy import clear
+from ._rle_numpy import clear, note_size
 from .errors import ConfigError
 
 __all__ = ["MAX_OUTPUT_BYTES", "Crops", "MaskBuffer", "checked_out", "zeros"]
@@ -74,25 +74,26 @@ class MaskBuffer:
     def __init__(self, *, writeable: bool = False) -> None:
         self.writeable = writeable
         self._planes = np.zeros((0, 0, 0), np.uint8)
-        self._rects = np.zeros((0, 4), np.int64)
+        self._notes = np.zeros((0, note_size(0)), np.int64)
 
     def reset(self) -> None:
         """Zero the whole buffer."""
         self._planes[...] = 0
-        self._rects[:] = 0
+        self._notes[:] = 0
 
     def planes(self, shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Give planes of this shape, and the rectangles outside of which they are zero, for the decoder to keep."""
+        """Give planes of this shape, and notes of where they are not zero, for the decoder to keep."""
         num_planes = shape[0]
         if self._planes.shape[1:] != shape[1:]:
-            clear(self._planes, self._rects)
+            clear(self._planes, self._notes)
             memory = self._planes.reshape(-1)
             capacity = memory.size // max(1, shape[1] * shape[2])
             self._planes = memory[: capacity * shape[1] * shape[2]].reshape(capacity, *shape[1:])
-            self._rects = np.zeros((capacity, 4), np.int64)
+            self._notes = np.zeros((capacity, note_size(shape[1])), np.int64)
         if num_planes > len(self._planes):
-            self._planes, self._rects = zeros(shape, np.uint8), np.zeros((num_planes, 4), np.int64)
-        return self._planes[:num_planes], self._rects[:num_planes]
+            self._planes = zeros(shape, np.uint8)
+            self._notes = np.zeros((num_planes, note_size(shape[1])), np.int64)
+        return self._planes[:num_planes], self._notes[:num_planes]
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
