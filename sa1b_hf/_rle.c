@@ -52,11 +52,11 @@ typedef uint64_t u64;
 typedef int64_t i64;
 
 enum { GOOD = 0, MALFORMED = 1, NO_MEMORY = 2 };
-enum { MAX_DIGITS = 7, BLOCK = 64, BAND_ROWS = 16 };
+enum { MAX_DIGITS = 7, BLOCK = 64, BAND_ROWS = 16, ENDS_SPARE = 16, PIECES_SPARE = 16 };
 /* Positions are below 2**28: the caps on a mask's size, checked before any call, are a little under that. */
 enum { POSITION_BITS = 28 };
 
-static int simd_level = 0; /* 0 portable, 1 AVX2, 2 AVX-512 */
+static int simd_level = 0; /* 0 portable, 1 AVX2, 2 AVX-512, 3 with VBMI2 */
 static int has_clzero = 0; /* AMD's way to zero a cache line without reading it */
 
 /* ------------------------------------------------------------------ words */
@@ -123,7 +123,10 @@ typedef struct {
     u64 *rows; /* two bands */
     size_t rows_size;
     u32 *first_row, *first_column; /* source index -> first target index at or after it */
-    size_t row_size, column_size;
+    u32 *only_column;              /* source column -> its target column, NOWHERE if it has none; not if it has more */
+    size_t row_size, column_size, only_size;
+    u32 *pieces; /* runs within one column: where they start and stop, and their column */
+    size_t pieces_size;
     i64 source_height, source_width, target_height, target_width; /* what these two were made for */
 } Scratch;
 
@@ -148,6 +151,8 @@ static void release(Scratch *scratch)
     free(scratch->rows);
     free(scratch->first_row);
     free(scratch->first_column);
+    free(scratch->only_column);
+    free(scratch->pieces);
 }
 
 /* ------------------------------------------------------------------ 1. string -> ends of runs */
@@ -188,8 +193,8 @@ ALWAYS_INLINE u64 has_overlong(u64 finals)
     return more & (more >> 3);
 }
 
-/* Read the first number of a mask, which nothing comes before. */
-static int parse_first(const u8 *text, i64 length, i64 *run, i64 *start)
+/* Read one number, of `*used` characters. */
+static int read_number(const u8 *text, i64 length, i64 *number, i64 *used)
 {
     i64 i, value = 0;
     for (i = 0; i < length && i < MAX_DIGITS; i++) {
@@ -197,14 +202,14 @@ static int parse_first(const u8 *text, i64 length, i64 *run, i64 *start)
         if (group < 0 || group > 63) return MALFORMED;
         value |= (i64)(group & 31) << (5 * i);
         if (group & 32) continue;
-        *run = group & 16 ? -1 : value;
-        *start = i + 1;
+        *number = group & 16 ? value - ((i64)32 << (5 * i)) : value;
+        *used = i + 1;
         return GOOD;
     }
     return MALFORMED;
 }
 
-/* Read one mask's string. `ends` has room for as many runs as there are characters. JOIN gives what `join_groups` does:
+/* Read one mask's string. `ends` has room for as many runs as there are characters, and ENDS_SPARE more. JOIN gives what `join_groups` does:
  * a macro, so that each instruction set has its own. */
 #define PARSE(NAME, JOIN)                                                                              \
     static int NAME(const u8 *text, i64 length, i64 total, u32 *ends, i64 *num_runs)                   \
@@ -212,7 +217,7 @@ static int parse_first(const u8 *text, i64 length, i64 *run, i64 *start)
         u8 tail[3 * BLOCK];                                                                            \
         i64 at, start, position, last = 0, before = 0, negative = 0;                                   \
         u32 *end = ends;                                                                               \
-        if (parse_first(text, length, &position, &start) != GOOD || position < 0) return MALFORMED;    \
+        if (read_number(text, length, &position, &start) != GOOD || position < 0) return MALFORMED;    \
         *end++ = (u32)position;                                                                        \
         for (at = start; at < length; at += BLOCK) {                                                   \
             u64 finals;                                                                                \
@@ -252,11 +257,15 @@ PARSE(parse_portable, join_groups)
 /* Zen 1 and 2 have AVX2 but a slow `pext`; no processor with AVX-512 has. */
 #define JOIN_PEXT(groups, digits) _pext_u64((groups), 0x1f1f1f1f1f1f1f1fu)
 __attribute__((target("bmi,bmi2"))) PARSE(parse_pext, JOIN_PEXT)
+#define RLE_PARSING
+#include "_rle_avx512.h"
+#undef RLE_PARSING
 #endif
 
 static int parse(const u8 *text, i64 length, i64 total, u32 *ends, i64 *num_runs)
 {
 #if X86_TARGETS
+    if (simd_level >= 3) return parse_vbmi(text, length, total, ends, num_runs);
     if (simd_level >= 2) return parse_pext(text, length, total, ends, num_runs);
 #endif
     return parse_portable(text, length, total, ends, num_runs);
@@ -306,7 +315,7 @@ static int parse_mask(const Job *job, i64 index, Scratch *scratch, i64 *num_runs
 {
     i64 begin = job->offsets[index], length = job->offsets[index + 1] - begin;
     i64 total = job->sizes[2 * index] * job->sizes[2 * index + 1];
-    if (!reserve(&scratch->ends, &scratch->ends_size, (size_t)length, sizeof(u32), 0)) return NO_MEMORY;
+    if (!reserve(&scratch->ends, &scratch->ends_size, (size_t)length + ENDS_SPARE, sizeof(u32), 0)) return NO_MEMORY;
     return parse(job->text + begin, length, total, scratch->ends, num_runs);
 }
 
@@ -351,6 +360,8 @@ typedef struct {
     i64 stride; /* words of a row of flips */
 } Grid;
 
+#define NOWHERE (~(u32)0)
+
 /* For each source index up to `source` + 1: the first target pixel whose source pixel is at or after it. */
 static int fill_lookup(u32 **lookup, size_t *size, i64 source, i64 target)
 {
@@ -367,10 +378,16 @@ static int fill_lookup(u32 **lookup, size_t *size, i64 source, i64 target)
 
 static int prepare_lookups(Scratch *scratch, i64 height, i64 width, i64 target_height, i64 target_width)
 {
+    i64 column;
     if (scratch->source_height == height && scratch->source_width == width) return 1;
     scratch->source_height = 0;
     if (!fill_lookup(&scratch->first_row, &scratch->row_size, height, target_height)) return 0;
     if (!fill_lookup(&scratch->first_column, &scratch->column_size, width, target_width)) return 0;
+    if (!reserve(&scratch->only_column, &scratch->only_size, (size_t)width, sizeof(u32), 0)) return 0;
+    for (column = 0; column < width; column++) {
+        const u32 *first = scratch->first_column + column;
+        scratch->only_column[column] = first[0] < first[1] ? first[0] : NOWHERE;
+    }
     scratch->source_height = height;
     scratch->source_width = width;
     return 1;
@@ -387,13 +404,14 @@ static void flip_range(u64 *row, i64 begin, i64 end)
 
 enum { SAME_SIZE, NOT_WIDER, WIDER };
 
-/* `rows` and `columns` are looked into only for another size; `kind` is a constant for the compiler. */
+/* Widens the box to their rows. `rows` and `columns` are looked into only for another size; `kind` is a constant for the
+ * compiler. */
 ALWAYS_INLINE void flip_runs(const u32 *ends, i64 num_runs, i64 height, const u32 *rows, const u32 *columns,
                              u64 *flips, Grid *grid, int kind)
 {
     const Divider by = make_divider(height);
     const i64 stride = grid->stride, x0 = grid->box.x0;
-    i64 i, top = INT64_MAX, bottom = 0;
+    i64 i, top = grid->box.y0, bottom = grid->box.y1;
 #define ROW(row) (kind == SAME_SIZE ? (row) : (i64)rows[row])
 #define COLUMN(column) ((kind == SAME_SIZE ? (column) : (i64)columns[column]) - x0)
     for (i = 1; i < num_runs; i += 2) {
@@ -431,6 +449,12 @@ ALWAYS_INLINE void flip_runs(const u32 *ends, i64 num_runs, i64 height, const u3
     grid->box.y1 = bottom;
 }
 
+#if X86_TARGETS
+#define RLE_FLIPPING
+#include "_rle_avx512.h"
+#undef RLE_FLIPPING
+#endif
+
 /* Put mask `index` as flips on the grid of the target size; an empty box if nothing of it is there. `align` pixels is
  * what the box's left side is a multiple of. */
 static int flip_mask(const Job *job, i64 index, i64 target_height, i64 target_width, i64 align, Scratch *scratch,
@@ -456,6 +480,14 @@ static int flip_mask(const Job *job, i64 index, i64 target_height, i64 target_wi
     grid->stride = (grid->box.x1 - grid->box.x0 + 63) / 64;
     if (!reserve(&scratch->flips, &scratch->flips_size, (size_t)((target_height + 1) * grid->stride), 8, 1))
         return NO_MEMORY;
+    grid->box.y0 = INT64_MAX;
+#if X86_TARGETS
+    if (simd_level >= 3 && (same || target_width <= width)) {
+        if (!reserve(&scratch->pieces, &scratch->pieces_size, (size_t)(3 * (num_runs / 2 + PIECES_SPARE)), 4, 0))
+            return NO_MEMORY;
+        flip_runs_vbmi(num_runs, height, scratch, grid, same);
+    } else
+#endif
     if (same)
         flip_runs(scratch->ends, num_runs, height, NULL, NULL, scratch->flips, grid, SAME_SIZE);
     else if (target_width <= width)
@@ -1154,7 +1186,7 @@ static void measure_masks(const Job *job, i64 *areas, i64 *boxes)
     release(&scratch);
 }
 
-/* Ends of the runs of all masks; `ends` has room for one per character. */
+/* Ends of the runs of all masks; `ends` has room for one per character, and ENDS_SPARE more. */
 static void parse_masks(const Job *job, u32 *ends, i64 *first_run)
 {
     i64 i, num_runs;
@@ -1213,7 +1245,7 @@ static int parse_list(const Job *job, Parsed *parsed, i64 *areas)
     const size_t n = (size_t)job->num_masks;
     const size_t characters = (size_t)(job->offsets[n] - job->offsets[0]);
     i64 i, j;
-    parsed->edges = malloc((characters + 1) * sizeof(u32));
+    parsed->edges = malloc((characters + ENDS_SPARE) * sizeof(u32));
     parsed->first_run = malloc((n + 1) * sizeof(i64));
     parsed->boxes = malloc((n + 1) * sizeof(Box));
     if (!parsed->edges || !parsed->first_run || !parsed->boxes) return NO_MEMORY;
@@ -1496,7 +1528,10 @@ static void choose_simd(int limit)
     if (limit >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
         __builtin_cpu_supports("popcnt"))
         simd_level = 1;
-    if (limit >= 2 && simd_level == 1 && __builtin_cpu_supports("avx512bw")) simd_level = 2;
+    if (limit >= 2 && simd_level == 1 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+        simd_level = 2;
+    if (limit >= 3 && simd_level == 2 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2"))
+        simd_level = 3;
 #else
     (void)limit;
 #endif
@@ -1693,7 +1728,7 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__rle(void)
 {
-    choose_simd(2);
+    choose_simd(3);
     return PyModule_Create(&module);
 }
 #endif

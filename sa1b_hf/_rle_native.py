@@ -19,6 +19,7 @@ from ._rle_threads import run_together
 __all__ = ["contains", "cut", "encode", "fill", "intersections", "pack_bits", "paint", "runs", "soft", "stats"]
 
 _NO_JOB = (0,) * 6
+_ENDS_SPARE = 16  # the kernel may write so many more
 
 
 class _Job:
@@ -63,7 +64,7 @@ def stats(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def runs(packed: Packed) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """See `_rle_numpy.runs`."""
-    ends = np.empty(int(packed.offsets[-1] - packed.offsets[0]), np.uint32)
+    ends = np.empty(int(packed.offsets[-1] - packed.offsets[0]) + _ENDS_SPARE, np.uint32)
     first = np.zeros(len(packed) + 1, np.int64)
     _Job(packed).run(_rle.parse, _address(ends), _address(first))
     return ends[: first[-1]], first

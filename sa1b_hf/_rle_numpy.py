@@ -40,7 +40,7 @@ def runs(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def fill(packed: Packed, out: NDArray[np.uint8], notes: NDArray[np.int64] | None = None, threads: int = 1) -> None:
-    """Decode by nearest neighbour into ``out``, shape (n, H, W), zeroed but for what the planes' ``notes`` say, if given.
+    """Decode by nearest neighbour into ``out``, shape (n, H, W), zeroed but for what ``notes`` say, if given.
 
     These say what a call before wrote, which is cleared, and become what this call wrote. Shape (n, `note_size` (H)),
     of each plane: [x0, y0, x1, y1) in bytes of a row and rows; then what of each band of rows, 0 for all of it.

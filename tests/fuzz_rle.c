@@ -187,7 +187,7 @@ static void check_measures(Case *c, long index)
 {
     const i64 height = c->sizes[0], width = c->sizes[1];
     i64 area = 0, box[4] = {0}, want = 0, first[2], crop_offsets[2] = {0}, shared = 0, areas[2], points[2], y, x;
-    u32 *ends = malloc((size_t)(c->offsets[1] + 1) * sizeof(u32));
+    u32 *ends = malloc((size_t)(c->offsets[1] + ENDS_SPARE) * sizeof(u32));
     u8 *crop, inside = 0;
     i64 crop_shift;
     measure_masks(&c->job, &area, box);
@@ -244,7 +244,7 @@ static int fuzz_one(long index)
         th = height;
         tw = width;
     }
-    choose_simd((int)below(3));
+    choose_simd((int)below(4));
     c.offsets[1] = length;
     c.sizes[0] = height;
     c.sizes[1] = width;
