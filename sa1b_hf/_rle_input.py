@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -65,22 +66,24 @@ def pack(segmentations: Segmentations, size: tuple[int, int] | None = None) -> P
 
 def check_sizes(packed: Packed, size: tuple[int, int] | None) -> None:
     """Refuse sizes over the caps and sizes that are not the image's."""
-    height, width = packed.sizes[:, 0], packed.sizes[:, 1]
-    within = (packed.sizes >= 1).all(axis=1) & (packed.sizes <= MAX_SIDE).all(axis=1)
+    sizes = packed.sizes[:1] if packed.size else packed.sizes
+    height, width = sizes[:, 0], sizes[:, 1]
+    within = (height >= 1) & (height <= MAX_SIDE) & (width >= 1) & (width <= MAX_SIDE)
     within &= np.where(within, height * width, 0) <= MAX_PIXELS
     if not within.all():
         index = int(within.argmin())
         expected = f"expected [height, width] of 1 to {MAX_SIDE} pixels each and at most {MAX_PIXELS} in all"
-        packed.fail(index, "size", f"size: {expected}, found {packed.sizes[index].tolist()}")
-    length = np.diff(packed.offsets)
-    if len(length) and length.max() > MAX_COUNTS:
+        packed.fail(index, "size", f"size: {expected}, found {sizes[index].tolist()}")
+    if packed.offsets[-1] - packed.offsets[0] > MAX_COUNTS:
+        length = np.diff(packed.offsets)
         index = int(length.argmax())
-        packed.fail(index, "counts", f"counts: expected at most {MAX_COUNTS} characters, found {length[index]}")
+        if length[index] > MAX_COUNTS:
+            packed.fail(index, "counts", f"counts: expected at most {MAX_COUNTS} characters, found {length[index]}")
     if size is not None:
         equal = (height == size[0]) & (width == size[1])
         if not equal.all():
             index = int(equal.argmin())
-            found = f"found {packed.sizes[index].tolist()}"
+            found = f"found {sizes[index].tolist()}"
             advice = "; `fix` repairs swapped sizes" if (width[index], height[index]) == tuple(size) else ""
             packed.fail(index, "size_mismatch", f"size: expected the image's {list(size)}, {found}{advice}")
 
@@ -99,12 +102,23 @@ def _pack_plain(masks: list[Any]) -> Packed | None:
             masks = [mask["segmentation"] for mask in masks]
         counts = [mask["counts"] for mask in masks]
         text = "".join(counts)
-        sizes = np.array([mask["size"] for mask in masks])
+        size, sizes = _read_sizes([mask["size"] for mask in masks])
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         return None
     if sizes.dtype.kind != "i" or sizes.shape != (len(masks), 2) or not text.isascii():
         return None
-    return Packed(_bytes_array(text.encode()), _offsets(counts), sizes.astype(np.int64, copy=False), ids)
+    return Packed(_bytes_array(text.encode()), _offsets(counts), sizes.astype(np.int64, copy=False), ids, size)
+
+
+def _read_sizes(sizes: list[Any]) -> tuple[tuple[int, int] | None, NDArray[Any]]:
+    """Give the size that all masks have, where that is seen at a glance, and the sizes of all."""
+    alike = bool(sizes) and isinstance(sizes[0], (list, tuple)) and sizes.count(sizes[0]) == len(sizes)
+    if alike and {*map(type, itertools.chain.from_iterable(sizes))} == {int}:
+        height, width = sizes[0]
+        array = np.empty((len(sizes), 2), np.int64)
+        array[:] = height, width
+        return (height, width), array
+    return None, np.array(sizes)
 
 
 def _pack_any(masks: list[Any]) -> Packed:
@@ -173,6 +187,4 @@ def _bytes_array(text: bytes) -> NDArray[np.uint8]:
 
 
 def _offsets(counts: Sequence[str] | Sequence[bytes]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)), out=offsets[1:])
-    return offsets
+    return np.fromiter(itertools.accumulate(map(len, counts), initial=0), np.int64, len(counts) + 1)

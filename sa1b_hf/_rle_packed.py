@@ -39,6 +39,8 @@ class Packed:
         int64, shape (n, 2): height and width in pixels, within the caps.
     ids
         Annotation ids, where known.
+    size
+        Height and width of every mask, where that is known without a look at them all.
 
     """
 
@@ -46,6 +48,7 @@ class Packed:
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
     ids: Sequence[Any] | None = None
+    size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -56,12 +59,12 @@ class Packed:
 
     def common_size(self, advice: str) -> tuple[int, int]:
         """Give the one size that all masks have; (0, 0) if there are none."""
-        if not len(self):
-            return 0, 0
-        different = (self.sizes != self.sizes[0]).any(axis=1)
+        if self.size is not None or not len(self):
+            return self.size or (0, 0)
+        different = self.sizes != self.sizes[0]
         height, width = map(int, self.sizes[0])
         if different.any():
-            index = int(different.argmax())
+            index = int(different.any(axis=1).argmax())
             found = "x".join(map(str, self.sizes[index]))
             self.fail(index, "mixed_sizes", f"size: expected {height}x{width} as for mask 0, found {found}; {advice}")
         return height, width
