@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import rle
+from ._memory import recycled_zeros
 from .resizing import Geometry, pad_planes
 
 __all__ = ["Layout", "Task", "lay_out"]
@@ -83,7 +84,7 @@ def _decode(segmentations: Any, task: Task, out: rle.MaskBuffer | None) -> NDArr
 
 
 def _padded(segmentations: Any, task: Task) -> NDArray[Any]:
-    padded = np.zeros((len(segmentations), *task.canvas), task.dtype)
+    padded = recycled_zeros((len(segmentations), *task.canvas), task.dtype)
     for target, (plane, rectangle) in zip(padded, _planes(segmentations, task), strict=True):
         target[rectangle] = plane[rectangle]
     return padded

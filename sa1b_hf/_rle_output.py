@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ._memory import recycled_zeros
 from ._rle_numpy import clear, note_size
 from .errors import ConfigError
 
@@ -103,7 +104,7 @@ def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         found = f"found shape {shape} of {np.dtype(dtype)}, {nbytes} bytes"
         advice = "decode fewer masks at a time, to a smaller size=, or as bits, crops or a label map"
         raise ConfigError(f"expected an output of at most {MAX_OUTPUT_BYTES} bytes, {found}; {advice}")
-    return np.zeros(shape, dtype)
+    return recycled_zeros(shape, dtype)
 
 
 def checked_out(out: Any, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ._memory import recycled_zeros
 from .errors import ConfigError, MissingExtraError
 
 __all__ = ["PER_MASK", "collate_concat", "collate_pad"]
@@ -198,8 +199,7 @@ def _corner(row: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
 
 def _filled(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     fill = _FILL.get(name, 0)
-    # zeroed memory costs nothing until it is touched
-    return np.zeros(shape, dtype) if fill == 0 else np.full(shape, fill, dtype)
+    return recycled_zeros(shape, dtype) if fill == 0 else np.full(shape, fill, dtype)
 
 
 def _convert(batch: dict[str, Any], tensors: Tensors) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._memory import recycled_zeros
 from .errors import ConfigError
 
 __all__ = ["MAX_SIDE", "Geometry", "Resize", "check_target", "pad_planes"]
@@ -161,7 +162,7 @@ def pad_planes(planes: NDArray[Any], size: tuple[int, int], value: int = 0) -> N
     if (height, width) == size:
         return planes
     shape = (*planes.shape[:-2], *size)
-    padded = np.zeros(shape, planes.dtype) if value == 0 else np.full(shape, value, planes.dtype)
+    padded = recycled_zeros(shape, planes.dtype) if value == 0 else np.full(shape, value, planes.dtype)
     padded[..., :height, :width] = planes
     return padded
 

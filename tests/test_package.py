@@ -21,6 +21,7 @@ PACKAGE = REPOSITORY / "sa1b_hf"
 # One image travels down this list; a module imports only from above (private parts belong to the module named after).
 ORDER = [
     "errors",
+    "_memory",
     "features",
     "_transforms",
     "_shard_table",

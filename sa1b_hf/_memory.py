@@ -1,0 +1,76 @@
+"""Large zeroed arrays, made of the memory of earlier ones that nobody holds any more.
+
+The system zeroes every page of new memory as it is first touched, which takes several times as long as decoding masks
+into it, and as zeroing memory that is there already. An array is its holder's alone until the last view of it is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["MAX_IDLE_BYTES", "recycled_zeros"]
+
+MAX_IDLE_BYTES = 512 << 20
+"""Most memory that is kept while no array uses it."""
+
+_MIN_BYTES = 4 << 20  # what is smaller, malloc keeps by itself
+
+# From oldest to newest. Only single operations that the interpreter does not interrupt are applied to it, because
+# arrays are dropped at any time in any thread.
+_idle: dict[int, NDArray[np.uint8]] = {}
+
+
+class _Lease:
+    """What an array has as its base: gives the memory back when the last view of it is gone."""
+
+    __slots__ = ("__array_interface__", "_memory")
+    most = MAX_IDLE_BYTES  # reached through the object, because it may outlive the module
+
+    def __init__(self, memory: NDArray[np.uint8], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._memory = memory
+        address = memory.__array_interface__["data"][0]
+        self.__array_interface__ = {"data": (address, False), "shape": shape, "typestr": dtype.str, "version": 3}
+
+    def __del__(self, idle: dict[int, NDArray[np.uint8]] = _idle) -> None:
+        idle[id(self._memory)] = self._memory
+        while sum(memory.size for memory in [*idle.values()]) > self.most:
+            idle.pop(next(iter([*idle])), None)
+
+
+def recycled_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Do as `numpy.zeros` does.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the array; no Python objects.
+
+    Returns
+    -------
+    NDArray
+        In C order and writable.
+
+    """
+    kind = np.dtype(dtype)
+    nbytes = math.prod(shape) * kind.itemsize
+    if nbytes < _MIN_BYTES or nbytes > _Lease.most:
+        return np.zeros(shape, kind)
+    memory = _take(nbytes)
+    if memory is None:
+        memory = np.zeros(nbytes, np.uint8)
+    else:
+        ctypes.memset(memory.__array_interface__["data"][0], 0, nbytes)
+    return np.asarray(_Lease(memory, shape, kind))
+
+
+def _take(nbytes: int) -> NDArray[np.uint8] | None:
+    """Give idle memory of this size, or of a little more."""
+    for key, memory in [*_idle.items()]:
+        if nbytes <= memory.size <= nbytes + nbytes // 4 and _idle.pop(key, None) is not None:
+            return memory
+    return None
