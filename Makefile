@@ -39,11 +39,13 @@ quality: $(STAMP)  ## formatting and lint
 types: $(STAMP)  ## static types of the package
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## compare with other readers, in one run on the same shards
+bench: $(STAMP) $(if $(TORCH),$(VENV)/.torch)  ## compare with other readers, in one run on the same shards
 	$(BIN)/python -m pip install --quiet -r requirements/bench.txt -c $(CONSTRAINTS)
 	$(BIN)/python benchmarks/bench_reader.py $(ARGS)
 	$(BIN)/python benchmarks/bench_rle.py
-	$(BIN)/python benchmarks/bench_masks.py
+	if $(BIN)/python -c "import torch" 2>/dev/null; then \
+	  $(BIN)/python benchmarks/bench_masks.py && $(BIN)/python benchmarks/bench_rle_torch.py --images 4 --rounds 3; \
+	else echo "end to end, and on the GPU: left out, because torch is not installed (make bench TORCH=1)"; fi
 
 fuzz: $(STAMP)  ## a million malformed masks under AddressSanitizer and UBSan, about a minute
 	SA1B_HF_FUZZ_STRINGS=1000000 $(BIN)/python -m pytest tests/test_rle_fuzz.py --timeout 1200

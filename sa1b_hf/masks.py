@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, IterableDataset
 from datasets import Image as ImageFeature
 from numpy.typing import NDArray
@@ -146,7 +148,7 @@ class DecodeMasks:
         Parameters
         ----------
         dataset
-            `Dataset` or `IterableDataset` with the rows of SA-1B, in no format.
+            `Dataset` or `IterableDataset` with the rows of SA-1B. A format that it has is given up.
 
         Returns
         -------
@@ -167,7 +169,9 @@ class DecodeMasks:
             dataset = dataset.cast_column("image", ImageFeature(decode=False))
         if isinstance(dataset, Dataset):
             return dataset.with_transform(self)
-        return dataset.map(self, remove_columns=[name for name in columns if name not in self._names()])
+        return dataset.with_format(None).map(
+            self, remove_columns=[name for name in columns if name not in self._names()]
+        )
 
     def __call__(self, data: Any, epoch: int | None = None) -> dict[str, Any]:
         """Decode.
@@ -190,9 +194,11 @@ class DecodeMasks:
         RLEError, ImageError, AnnotationError
             The row is unusable; ``where`` has its ``image_id``.
         ConfigError
-            A column is missing.
+            A column is missing; or it is `IterableDataset.map` that calls, of a stream in Arrow format.
 
         """
+        if isinstance(data, (pa.Table, pa.RecordBatch)):
+            _refuse_stream(sys._getframe(1).f_globals.get("__name__"))  # noqa: SLF001 (who wants a table back)
         columns = ("image", *self._columns()) if self.image else self._columns()
         rows = split_rows(data, columns)
         if rows is None:
@@ -263,6 +269,14 @@ class DecodeMasks:
             most = self.max_masks or 2**16
             return next(kind for kind in _DTYPES["label_map", "nearest"] if most <= np.iinfo(kind).max)
         return _DTYPES[self.layout, self.mode][0]
+
+
+def _refuse_stream(caller: object) -> None:
+    """Say what to do where `datasets` would only say that it wants a table back."""
+    if caller == "datasets.iterable_dataset":
+        found = "found map over a stream in Arrow format, whose results have to be Arrow tables"
+        advice = "use DecodeMasks(...).attach(stream), or the DataLoader's collate_fn=partial(collate_pad, decode=...)"
+        raise ConfigError(f"expected a call that takes arrays, {found}; {advice}")
 
 
 def _pad_image(pixels: NDArray[np.uint8], canvas: tuple[int, int], value: int) -> NDArray[np.uint8]:

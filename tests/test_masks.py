@@ -587,6 +587,16 @@ def test_data_loader_over_arrow_rows(stream, rows):
     np.testing.assert_array_equal(batch["image"], np.stack([one["image"] for one in expected]))
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_map_of_an_arrow_stream_says_what_to_do(stream, rows, batched):
+    """`datasets` wants tables from such a map, which arrays are not: the error names the ways out, and they work."""
+    decode = DecodeMasks(size=48, max_masks=3)
+    mapped = stream.with_format("arrow").map(decode, batched=batched)
+    with pytest.raises(ConfigError, match=r"map over a stream in Arrow format.*attach.*collate_pad"):
+        next(iter(mapped))
+    assert_same(next(iter(decode.attach(stream.with_format("arrow")))), decode(rows[0]))
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real data here")
 @pytest.mark.parametrize("path", sorted((REAL / "annotations").glob("*.json")), ids=lambda path: path.name)
 def test_real_masks(path):
