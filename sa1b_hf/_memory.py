@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["MAX_IDLE_BYTES", "recycled_zeros"]
+__all__ = ["MAX_IDLE_BYTES", "recycled", "recycled_zeros"]
 
 MAX_IDLE_BYTES = 512 << 20
 """Most memory that is kept while no array uses it."""
@@ -56,16 +56,21 @@ def recycled_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         In C order and writable.
 
     """
+    array, dirty = recycled(shape, dtype)
+    if dirty:
+        ctypes.memset(array.__array_interface__["data"][0], 0, array.nbytes)
+    return array
+
+
+def recycled(shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], bool]:
+    """Do as `recycled_zeros`, but tell whether the array is still to be zeroed instead of doing it."""
     kind = np.dtype(dtype)
     nbytes = math.prod(shape) * kind.itemsize
     if nbytes < _MIN_BYTES or nbytes > _Lease.most:
-        return np.zeros(shape, kind)
-    memory = _take(nbytes)
-    if memory is None:
-        memory = np.zeros(nbytes, np.uint8)
-    else:
-        ctypes.memset(memory.__array_interface__["data"][0], 0, nbytes)
-    return np.asarray(_Lease(memory, shape, kind))
+        return np.zeros(shape, kind), False
+    idle = _take(nbytes)
+    memory = np.zeros(nbytes, np.uint8) if idle is None else idle
+    return np.asarray(_Lease(memory, shape, kind)), idle is not None
 
 
 def _take(nbytes: int) -> NDArray[np.uint8] | None:

@@ -973,8 +973,9 @@ static int draw(const Plane *plane, const Grid *grid, Box box, Scratch *scratch,
     return ready ? GOOD : NO_MEMORY;
 }
 
-/* `notes`, if not NULL, says what is to be cleared in each plane first, and then what was written. */
-static void decode_planes(const Job *job, i64 height, i64 width, u8 *out, i64 *notes)
+/* `notes`, if not NULL, says what is to be cleared in each plane first, and then what was written; without it planes
+ * are zeroed, or all of each is cleared where they are `dirty`. */
+static void decode_planes(const Job *job, i64 height, i64 width, u8 *out, i64 *notes, int dirty)
 {
     Plane plane = {NULL, height, width, 64, notes && simd_level >= 2};
     Emitter *emit = choose_bytes(plane.stream);
@@ -985,6 +986,7 @@ static void decode_planes(const Job *job, i64 height, i64 width, u8 *out, i64 *n
         i64 *noted = notes ? notes + i * note_size(height) : NULL;
         plane.begin = out + i * height * width;
         if (notes) clear_plane(&plane, noted);
+        if (dirty) memset(plane.begin, 0, (size_t)(height * width));
         job->status[i] = (u8)flip_mask(job, i, height, width, 1, &scratch, &grid);
         if (job->status[i] == GOOD && grid.box.x0 < grid.box.x1)
             job->status[i] = (u8)draw(&plane, &grid, grid.box, &scratch, noted, emit, 0);
@@ -1593,26 +1595,28 @@ static PyObject *py_parse(PyObject *self, PyObject *args)
 static PyObject *py_planes(PyObject *self, PyObject *args)
 {
     RawJob raw;
-    long long height, width, out, rects;
+    long long height, width, out, notes;
+    int dirty;
     Job job;
     (void)self;
-    if (!PyArg_ParseTuple(args, JOB_FORMAT "LLLL", JOB_FIELDS(raw), &height, &width, &out, &rects)) return NULL;
+    if (!PyArg_ParseTuple(args, JOB_FORMAT "LLLLp", JOB_FIELDS(raw), &height, &width, &out, &notes, &dirty))
+        return NULL;
     job = make_job(&raw);
-    WITHOUT_GIL(decode_planes(&job, height, width, AT(u8, out), AT(i64, rects)));
+    WITHOUT_GIL(decode_planes(&job, height, width, AT(u8, out), AT(i64, notes), dirty));
     Py_RETURN_NONE;
 }
 
 static PyObject *py_bits(PyObject *self, PyObject *args)
 {
     RawJob raw;
-    long long height, width, out, rects;
+    long long height, width, out, notes;
     int little;
     Job job;
     (void)self;
-    if (!PyArg_ParseTuple(args, JOB_FORMAT "LLLLp", JOB_FIELDS(raw), &height, &width, &out, &rects, &little))
+    if (!PyArg_ParseTuple(args, JOB_FORMAT "LLLLp", JOB_FIELDS(raw), &height, &width, &out, &notes, &little))
         return NULL;
     job = make_job(&raw);
-    WITHOUT_GIL(decode_bits(&job, height, width, AT(u8, out), AT(i64, rects), little));
+    WITHOUT_GIL(decode_bits(&job, height, width, AT(u8, out), AT(i64, notes), little));
     Py_RETURN_NONE;
 }
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _rle_kernels as backend
+from ._memory import recycled
 from ._rle_input import MAX_SIDE, Segmentations, is_single, pack
-from ._rle_output import Crops, MaskBuffer, checked_out, zeros
+from ._rle_output import Crops, MaskBuffer, check_bytes, checked_out, zeros
 from ._rle_packed import Packed
 from .errors import ConfigError
 
@@ -231,8 +232,12 @@ def _decode_nearest(packed: Packed, shape: tuple[int, int, int], dtype: Any, out
         backend.kernels.fill(packed, planes, notes, _threads(threads))
         planes.flags.writeable = out.writeable
         return planes.view(kind)
-    planes = zeros(shape, kind) if out is None else checked_out(out, shape, kind)
-    backend.kernels.fill(packed, planes.view(np.uint8), None, _threads(threads))
+    if out is None:
+        check_bytes(shape, kind)
+        planes, dirty = recycled(shape, kind)
+    else:
+        planes, dirty = checked_out(out, shape, kind), True
+    backend.kernels.fill(packed, planes.view(np.uint8), None, _threads(threads), dirty=dirty)
     return planes
 
 
@@ -241,5 +246,7 @@ def _decode_area(packed: Packed, shape: tuple[int, int, int], dtype: Any, out: A
     if kind not in (np.float32, np.uint8):
         raise ConfigError(f"dtype: expected float32 or uint8 for mode='area', found {kind}")
     planes = zeros(shape, kind) if out is None else checked_out(out, shape, kind)
+    if out is not None:
+        planes[...] = 0
     backend.kernels.soft(packed, planes, _threads(threads))
     return planes

@@ -70,11 +70,18 @@ def runs(packed: Packed) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     return ends[: first[-1]], first
 
 
-def fill(packed: Packed, out: NDArray[np.uint8], notes: NDArray[np.int64] | None = None, threads: int = 1) -> None:
+def fill(
+    packed: Packed,
+    out: NDArray[np.uint8],
+    notes: NDArray[np.int64] | None = None,
+    threads: int = 1,
+    *,
+    dirty: bool = False,
+) -> None:
     """See `_rle_numpy.fill`."""
     _checked(out, np.uint8, (len(packed), *out.shape[1:]), written=True)
     noted = _address_of_notes(notes, len(packed), out.shape[1])
-    _Job(packed).run(_rle.planes, *out.shape[1:], _address(out), noted, threads=threads)
+    _Job(packed).run(_rle.planes, *out.shape[1:], _address(out), noted, dirty, threads=threads)
 
 
 def soft(packed: Packed, out: NDArray[np.float32] | NDArray[np.uint8], threads: int = 1) -> None:

@@ -39,8 +39,15 @@ def runs(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.concatenate([np.zeros(0, np.int64), *ends]), first
 
 
-def fill(packed: Packed, out: NDArray[np.uint8], notes: NDArray[np.int64] | None = None, threads: int = 1) -> None:
-    """Decode by nearest neighbour into ``out``, shape (n, H, W), zeroed but for what ``notes`` say, if given.
+def fill(
+    packed: Packed,
+    out: NDArray[np.uint8],
+    notes: NDArray[np.int64] | None = None,
+    threads: int = 1,
+    *,
+    dirty: bool = False,
+) -> None:
+    """Decode by nearest neighbour into ``out``, shape (n, H, W), zeroed but for what ``notes`` say, or ``dirty``.
 
     These say what a call before wrote, which is cleared, and become what this call wrote. Shape (n, `note_size` (H)),
     of each plane: [x0, y0, x1, y1) in bytes of a row and rows; then what of each band of rows, 0 for all of it.
@@ -49,6 +56,8 @@ def fill(packed: Packed, out: NDArray[np.uint8], notes: NDArray[np.int64] | None
     masks = list(_iter_ends(packed))
     if notes is not None:
         clear(out, notes)
+    if dirty:
+        out[...] = 0
     for index, ends in masks:
         grid = Grid.of_mask(ends, packed.sizes[index], out.shape[1:])
         if grid is not None:

@@ -14,7 +14,7 @@ from ._memory import recycled_zeros
 from ._rle_numpy import clear, note_size
 from .errors import ConfigError
 
-__all__ = ["MAX_OUTPUT_BYTES", "Crops", "MaskBuffer", "checked_out", "zeros"]
+__all__ = ["MAX_OUTPUT_BYTES", "Crops", "MaskBuffer", "check_bytes", "checked_out", "zeros"]
 
 MAX_OUTPUT_BYTES = 1 << 33
 """Bytes that one call may return."""
@@ -98,17 +98,22 @@ class MaskBuffer:
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Allocate zeroed memory, or say that it would be too much."""
+    """Give zeroed memory, or say that it would be too much."""
+    check_bytes(shape, dtype)
+    return recycled_zeros(shape, dtype)
+
+
+def check_bytes(shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    """Refuse results over `MAX_OUTPUT_BYTES`."""
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     if nbytes > MAX_OUTPUT_BYTES:
         found = f"found shape {shape} of {np.dtype(dtype)}, {nbytes} bytes"
         advice = "decode fewer masks at a time, to a smaller size=, or as bits, crops or a label map"
         raise ConfigError(f"expected an output of at most {MAX_OUTPUT_BYTES} bytes, {found}; {advice}")
-    return recycled_zeros(shape, dtype)
 
 
 def checked_out(out: Any, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Check that an array can take the result, and zero it, whatever it held."""
+    """Check that an array can take the result."""
     fits = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == np.dtype(dtype)
     if not fits or not out.flags.c_contiguous or not out.flags.writeable:
         found = f"{out.shape} of {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
@@ -116,5 +121,4 @@ def checked_out(out: Any, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[A
             found += ", not C-contiguous or not writable"
         raise ConfigError(f"out: expected a writable C-contiguous array {shape} of {np.dtype(dtype)}, found {found}")
     array: NDArray[Any] = out
-    array[...] = 0
     return array

@@ -148,7 +148,16 @@ static void check_planes(Case *c, i64 th, i64 tw, const i64 *at, long index)
     const Plane plane = {out, th, tw, 64, stream}, bit_plane = {bits, th, row_bytes, 8, stream};
     const i64 label_bytes = (i64)1 << below(3);
     const int little = (int)below(2);
-    decode_planes(&c->job, th, tw, out, notes);
+    if (below(2)) {
+        /* whatever they held, planes are cleared */
+        memset(out, 0x5a, (size_t)(th * tw));
+        decode_planes(&c->job, th, tw, out, NULL, 1);
+        check_status(c, "dirty planes: status", index);
+        for (y = 0; y < th * tw; y++)
+            if (out[y] != (c->good ? pixel_of(c, at, y / tw, y % tw) : 0)) fail("dirty planes: pixels", index);
+        memset(out, 0, (size_t)(th * tw));
+    }
+    decode_planes(&c->job, th, tw, out, notes, 0);
     check_status(c, "planes: status", index);
     decode_bits(&c->job, th, tw, bits, NULL, little);
     check_status(c, "bits: status", index);
