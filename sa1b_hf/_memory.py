@@ -2,6 +2,7 @@
 
 The system zeroes every page of new memory as it is first touched, which takes several times as long as decoding masks
 into it, and as zeroing memory that is there already. An array is its holder's alone until the last view of it is gone.
+With what is idle, there is never more memory than was held at once before.
 """
 
 from __future__ import annotations
@@ -20,26 +21,36 @@ MAX_IDLE_BYTES = 512 << 20
 
 _MIN_BYTES = 4 << 20  # what is smaller, malloc keeps by itself
 
-# From oldest to newest. Only single operations that the interpreter does not interrupt are applied to it, because
-# arrays are dropped at any time in any thread.
-_idle: dict[int, NDArray[np.uint8]] = {}
+# Only single operations that the interpreter does not interrupt are applied to these, because arrays are dropped at any
+# time in any thread.
+_idle: dict[int, NDArray[np.uint8]] = {}  # from oldest to newest
+_held: dict[int, int] = {}  # bytes
 
 
 class _Lease:
     """What an array has as its base: gives the memory back when the last view of it is gone."""
 
     __slots__ = ("__array_interface__", "_memory")
-    most = MAX_IDLE_BYTES  # reached through the object, because it may outlive the module
+    # reached through the object, which may outlive the module's names
+    most, most_held, idle, held = MAX_IDLE_BYTES, 0, _idle, _held
 
     def __init__(self, memory: NDArray[np.uint8], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._memory = memory
         address = memory.__array_interface__["data"][0]
         self.__array_interface__ = {"data": (address, False), "shape": shape, "typestr": dtype.str, "version": 3}
+        self.held[id(self)] = memory.size
+        _Lease.most_held = max(self.most_held, sum([*self.held.values()]))
+        self._drop_idle()
 
-    def __del__(self, idle: dict[int, NDArray[np.uint8]] = _idle) -> None:
-        idle[id(self._memory)] = self._memory
-        while sum(memory.size for memory in [*idle.values()]) > self.most:
-            idle.pop(next(iter([*idle])), None)
+    def __del__(self) -> None:
+        self.held.pop(id(self), None)
+        self.idle[id(self._memory)] = self._memory
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        limit = min(self.most, self.most_held - sum([*self.held.values()]))
+        while (keys := [*self.idle]) and sum(memory.size for memory in [*self.idle.values()]) > limit:
+            self.idle.pop(keys[0], None)
 
 
 def recycled_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

@@ -21,6 +21,7 @@ def nothing_idle():
     """Start and end with no idle memory."""
     gc.collect()
     _memory._idle.clear()
+    _memory._Lease.most_held = 0
     yield
     _memory._idle.clear()
 
@@ -69,6 +70,14 @@ def test_idle_memory_is_bounded(monkeypatch):
     assert sum(memory.size for memory in _memory._idle.values()) <= 20 << 20
     assert len(_memory._idle) == 3
     assert recycled_zeros((21 << 20,), np.uint8).base is None, "too large to be kept"
+
+
+def test_no_more_memory_than_was_held():
+    """Sizes that change from call to call do not pile up: idle and held memory stay below the most held at once."""
+    for size in np.random.default_rng(1).integers(5 << 20, 9 << 20, 60).tolist():
+        array = recycled_zeros((size,), np.uint8)
+        del array
+        assert sum(memory.size for memory in _memory._idle.values()) <= 9 << 20
 
 
 def test_threads_never_share_memory():

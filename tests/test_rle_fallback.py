@@ -92,6 +92,26 @@ def test_extension_and_numpy_agree(call, level):
     assert 10 < failures < 55
 
 
+@pytest.mark.parametrize("form", ["decode", "bits"])
+def test_a_buffer_outlives_a_change_of_kernels(monkeypatch, form):
+    """What the extension wrote to a MaskBuffer the NumPy code clears, and the other way round, at any width."""
+    rng = np.random.default_rng(7)
+    buffer = rle.MaskBuffer()
+    for turn in range(48):
+        height, width = [(70, 64), (130, 700), (41, 1027), (300, 90)][turn // 12]
+        dense = np.zeros((3, height, width), np.uint8)
+        for mask in dense:
+            y0, x0 = rng.integers(0, height), rng.integers(0, width)
+            y1, x1 = rng.integers(y0, height) + 1, rng.integers(x0, width) + 1
+            mask[y0:y1, x0:x1] = rng.random((y1 - y0, x1 - x0)) < rng.choice([0.02, 0.5, 1])
+        monkeypatch.setattr(_rle_kernels, "kernels", [native, _rle_numpy][int(rng.integers(2))])
+        masks = rle.encode(dense)
+        if form == "bits":
+            np.testing.assert_array_equal(rle.bits(masks, out=buffer), np.packbits(dense, axis=-1))
+        else:
+            np.testing.assert_array_equal(rle.decode(masks, out=buffer), dense)
+
+
 def test_package_works_without_the_extension(tmp_path):
     """With the extension gone the same functions run on NumPy."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['sa1b_hf._rle'] = None\n")
