@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _rle_kernels as backend
-from ._memory import recycled
+from ._memory import recycled, recycled_zeros
 from ._rle_input import MAX_SIDE, Segmentations, is_single, pack
 from ._rle_output import Crops, MaskBuffer, check_bytes, checked_out, zeros
 from ._rle_packed import Packed
@@ -194,7 +194,8 @@ def crops(segmentations: Segmentations, *, dtype: DTypeLike = np.uint8) -> Crops
     boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     offsets = np.zeros(len(packed) + 1, np.int64)
     np.cumsum(boxes_xywh[:, 2] * boxes_xywh[:, 3], out=offsets[1:])
-    data = zeros((int(offsets[-1]),), np.uint8)
+    check_bytes((int(offsets[-1]),), np.uint8)
+    data = np.zeros(int(offsets[-1]), np.uint8)
     backend.kernels.cut(packed, boxes, offsets, data)
     return Crops(data.view(kind), offsets, boxes_xywh)
 
@@ -234,7 +235,8 @@ def _decode_nearest(packed: Packed, shape: tuple[int, int, int], dtype: Any, out
         return planes.view(kind)
     if out is None:
         check_bytes(shape, kind)
-        planes, dirty = recycled(shape, kind)
+        # one call clears all of it past the cache, which one thread cannot do faster plane by plane
+        planes, dirty = (recycled_zeros(shape, kind), False) if threads == 1 else recycled(shape, kind)
     else:
         planes, dirty = checked_out(out, shape, kind), True
     backend.kernels.fill(packed, planes.view(np.uint8), None, _threads(threads), dirty=dirty)
