@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .inflate import Chunk, resolve_engine
+from ._engines import Chunk, resolve_engine
 
 __all__ = [
     "LOOK_AHEAD",
@@ -65,15 +65,15 @@ def stands_at_stored(decoder: Any) -> bool:
         return False
 
 
-def iter_stored_runs(data: Chunk, stop: int) -> Iterator[int]:
+def iter_stored_runs(data: Chunk | memoryview, stop: int, start: int = 0) -> Iterator[int]:
     """Find what looks like a run of stored blocks of at least 32 KiB.
 
     Parameters
     ----------
     data
         Compressed bytes; `LOOK_AHEAD` bytes after `stop` decide about the last runs.
-    stop
-        Only runs that begin before it are given.
+    stop, start
+        Only runs that begin before the one, at the other or later, are given.
 
     Yields
     ------
@@ -81,25 +81,23 @@ def iter_stored_runs(data: Chunk, stop: int) -> Iterator[int]:
         Positions of ``LEN`` fields, ascending. About one in 128 KiB is there by chance.
 
     """
-    found = [_candidates(data, phase, stop) for phase in range(_HEADER)]
-    for at in np.sort(np.concatenate(found)).tolist():
-        if _run_length(data, at) >= _WINDOW:
+    view = memoryview(data)
+    stop = min(stop, len(view) - _HEADER + 1)
+    found = [_candidates(view[begin : stop + _HEADER - 1]) + begin for begin in (start, start + 1) if begin < stop]
+    for at in np.sort(np.concatenate(found)).tolist() if found else ():
+        if _run_length(view, at) >= _WINDOW:
             yield at
 
 
-def _candidates(data: Chunk, phase: int, stop: int) -> np.ndarray:
-    count = (len(data) - phase) // _HEADER
-    if count <= 0:
-        return np.empty(0, np.int64)
-    words = np.frombuffer(data, "<u4", count, phase)
-    # Adding LEN to NLEN gives 0xFFFF in the upper half if, and only if, they are complements; LEN stays in the lower.
-    sums = words + (words << np.uint32(16)) - np.uint32(0xFFFF0000 | _MIN_STORED)
-    is_stored = sums <= np.uint32(MAX_STORED - _MIN_STORED)
-    places = np.flatnonzero(is_stored) * _HEADER + phase
-    return places[places < stop]
+def _candidates(data: memoryview) -> np.ndarray:
+    """Give the even offsets at which a long ``LEN`` and its complement stand."""
+    # copied, because arithmetic on words at odd addresses is slow
+    words = np.frombuffer(bytes(data[: len(data) & ~1]), "<u2")
+    places = np.flatnonzero((words[:-1] ^ words[1:]) == MAX_STORED)
+    return places[words[places] >= _MIN_STORED] * 2
 
 
-def _run_length(data: Chunk, at: int) -> int:
+def _run_length(data: memoryview, at: int) -> int:
     """Payload bytes of the consecutive stored blocks whose first ``LEN`` is at `at`; counting ends at 32 KiB."""
     total = 0
     while at + _HEADER <= len(data):

@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from ._crc import crc32_combine
 from ._deflate import MAX_OUTPUT, stands_at_stored, start_at_stored
+from ._engines import GZIP_MAGIC, Chunk
 from .errors import CompressionError
-from .inflate import GZIP_MAGIC, Chunk
 
 __all__ = ["FILE_START", "Checksums", "GzipWalk", "Point", "gzip_error"]
 
@@ -85,20 +85,44 @@ class GzipWalk:
     checksums
         Of what came out.
 
+    Parameters
+    ----------
+    module
+        The engine, see `sa1b_hf._engines.resolve_engine`.
+    point
+        Where to begin.
+    shard
+        Name for messages.
+    so_far
+        For a point inside a member: CRC-32 and length of what came before, so that its trailer can be checked.
+
     """
 
-    def __init__(self, module: Any, point: Point, shard: str | None = None) -> None:
+    def __init__(
+        self, module: Any, point: Point, shard: str | None = None, *, so_far: tuple[int | None, int] = (None, 0)
+    ) -> None:
         self._module = module
         self._shard = shard
         self._decoder = start_at_stored(module) if point.is_stored else None
         self._held = b""  # beginning of a header or trailer of which the rest is to come
         self._in_trailer = False
         self._any_member = point.is_stored
-        self._knows_start = not point.is_stored
+        self._knows_start = not point.is_stored or so_far[0] is not None
         self.position = point.compressed
         self.produced = 0
         self.member_starts: list[tuple[int, int]] = []
         self.checksums = Checksums()
+        self.checksums.crc, self.checksums.length = so_far[0] or 0, so_far[1]
+
+    @property
+    def can_copy(self) -> bool:
+        """False for an engine whose decoders cannot be copied."""
+        return hasattr(self._decoder or self._module.decompressobj(), "copy")
+
+    @property
+    def so_far(self) -> tuple[int | None, int]:
+        """CRC-32 of the member so far, None if its beginning was not read, and its length."""
+        return self.checksums.crc if self._knows_start else None, self.checksums.length
 
     def copy(self) -> GzipWalk:
         """Give an independent decoder in the same state; its checksums begin anew."""

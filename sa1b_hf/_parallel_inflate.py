@@ -12,7 +12,7 @@ from ._crc import crc32_combine
 from ._deflate import LOOK_AHEAD, iter_stored_runs, resolve_copying_engine
 from ._gzip_walk import FILE_START, GzipWalk, Point, gzip_error
 from .errors import CompressionError
-from .inflate import Chunk
+from .inflate import Chunk, Inflater
 
 __all__ = ["iter_inflated_parallel"]
 
@@ -22,7 +22,6 @@ _PART: Final = 1 << 18
 _STEP: Final = 1 << 22  # long calls: each one has to wait for the interpreter twice
 _MAX_OUTPUT: Final = 64 << 20  # of one piece ahead of its turn; real ones inflate to little more than a span
 _CHECK: Final = 96 << 10
-_REPLAY_STEPS: Final = (4096, 64, 1)
 
 
 @dataclass
@@ -151,30 +150,9 @@ def _iter_steps(data: list[memoryview]) -> Iterator[memoryview]:
 
 def _inflate_carefully(walk: GzipWalk, data: list[memoryview]) -> Iterator[bytes]:
     """Inflate in turn; on damage give all that stands before it."""
+    inflater = Inflater(walk)
     for part in _iter_steps(data):
-        before, produced = walk.copy(), walk.produced
-        try:
-            yield from walk.feed(part)
-        except CompressionError as error:
-            yield from _replay(before, bytes(part), walk.produced - produced)
-            raise error from None
-
-
-def _replay(walk: GzipWalk, data: bytes, skip: int) -> Iterator[bytes]:
-    """Give what the failing call kept for itself, behind the bytes that it had given."""
-    for step in _REPLAY_STEPS:
-        while data:
-            trial = walk.copy()
-            try:
-                pieces = list(trial.feed(data[:step]))
-            except CompressionError:
-                data = data[:step]
-                break
-            walk, data = trial, data[step:]
-            for piece in pieces:
-                if len(piece) > skip:
-                    yield piece[skip:]
-                skip = max(0, skip - len(piece))
+        yield from inflater.feed(part)
 
 
 def _iter_spans(chunks: Iterator[Chunk], module: Any) -> Iterator[_Span]:

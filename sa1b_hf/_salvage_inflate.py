@@ -9,21 +9,14 @@ from ._gzip_walk import GzipWalk, Point
 from ._random_bytes import RandomBytes
 from .errors import CompressionError
 from .gzsync import START, iter_points
+from .inflate import Piece, iter_before_damage
 
-__all__ = ["Break", "Piece", "has_points", "iter_inflatable"]
+__all__ = ["Break", "has_points", "iter_inflatable"]
 
 _STEP: Final = 1 << 16
-_REPLAY_STEPS: Final = (4096, 64, 1)
 _LOOK_BACK: Final = 1 << 18  # inflate may notice damage only after it misread a stored block or two
 _SURVIVAL: Final = 96 << 10
 _SEARCH: Final = 16 << 20
-
-
-class Piece(NamedTuple):
-    """Bytes that follow from the piece before."""
-
-    data: bytes
-    compressed: int
 
 
 class Break(NamedTuple):
@@ -69,8 +62,8 @@ def _inflate_from(
                     pieces = list(walk.feed(part))
                 except CompressionError as error:
                     if error.reason != "gzip-crc":
-                        yield from _replay(before, part)
-                        error.where["compressed_offset"] = before.position
+                        at_damage = yield from iter_before_damage(before, part)
+                        error.where["compressed_offset"] = at_damage.position
                         return error
                     yield Break(error.reason, walk.position, walk.position)
                     walk = before  # it has no checksum to compare with, and passes
@@ -81,22 +74,6 @@ def _inflate_from(
     except CompressionError as error:
         return error
     return None
-
-
-def _replay(walk: GzipWalk, data: bytes) -> Iterator[Piece]:
-    """Inflate up to the byte at which it fails; `walk` is left there."""
-    for step in _REPLAY_STEPS:
-        while data:
-            trial = walk.copy()
-            try:
-                pieces = list(trial.feed(data[:step]))
-            except CompressionError:
-                data = data[:step]
-                break
-            walk.__dict__.update(trial.__dict__)
-            data = data[step:]
-            for piece in pieces:
-                yield Piece(piece, walk.position)
 
 
 def has_points(data: RandomBytes, module: Any) -> bool:

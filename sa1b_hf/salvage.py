@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from ._deflate import resolve_copying_engine
 from ._random_bytes import RandomBytes
-from ._salvage_inflate import Break, Piece, has_points, iter_inflatable
+from ._salvage_inflate import Break, has_points, iter_inflatable
 from ._tar_scan import BLOCK, Entry, HeaderScan, parse_entry
-from .inflate import GZIP_MAGIC
+from .inflate import GZIP_MAGIC, Piece
 from .source import MemoryBlob
 from .tar import MAX_MEMBER_BYTES, Member
 from .transport import Source
