@@ -65,15 +65,15 @@ def stands_at_stored(decoder: Any) -> bool:
         return False
 
 
-def iter_stored_runs(data: Chunk | memoryview, stop: int, start: int = 0) -> Iterator[int]:
+def iter_stored_runs(data: Chunk | memoryview, stop: int) -> Iterator[int]:
     """Find what looks like a run of stored blocks of at least 32 KiB.
 
     Parameters
     ----------
     data
         Compressed bytes; `LOOK_AHEAD` bytes after `stop` decide about the last runs.
-    stop, start
-        Only runs that begin before the one, at the other or later, are given.
+    stop
+        Only runs that begin before it are given.
 
     Yields
     ------
@@ -83,7 +83,7 @@ def iter_stored_runs(data: Chunk | memoryview, stop: int, start: int = 0) -> Ite
     """
     view = memoryview(data)
     stop = min(stop, len(view) - _HEADER + 1)
-    found = [_candidates(view[begin : stop + _HEADER - 1]) + begin for begin in (start, start + 1) if begin < stop]
+    found = [_candidates(view[phase : stop + _HEADER - 1]) + phase for phase in range(min(2, stop))]
     for at in np.sort(np.concatenate(found)).tolist() if found else ():
         if _run_length(view, at) >= _WINDOW:
             yield at

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ._crc import crc32_combine
 from ._deflate import LOOK_AHEAD, iter_stored_runs, resolve_copying_engine
 from ._gzip_walk import FILE_START, GzipWalk, Point, gzip_error
+from ._restarts import Notes, Restart
 from .errors import CompressionError
 from .inflate import Chunk, Inflater
 
@@ -39,7 +40,12 @@ class _Result:
 
 
 def iter_inflated_parallel(
-    chunks: Iterator[Chunk], threads: int, *, engine: str = "auto", shard: str | None = None
+    chunks: Iterator[Chunk],
+    threads: int,
+    *,
+    engine: str = "auto",
+    shard: str | None = None,
+    notes: Notes | None = None,
 ) -> Iterator[bytes]:
     """Inflate a gzip stream of one or more members on several threads.
 
@@ -49,7 +55,7 @@ def iter_inflated_parallel(
         The compressed stream in order, in non-empty pieces of any size.
     threads
         How many; they begin with the first piece that is asked for, in the process that asks, and end with the last.
-    engine, shard
+    engine, shard, notes
         As for `sa1b_hf.inflate.iter_inflated`. An engine whose decoders cannot be copied is replaced by zlib.
 
     Yields
@@ -70,31 +76,44 @@ def iter_inflated_parallel(
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="sa1b_hf-inflate")
     try:
-        yield from _Joiner(pool, threads, chunks, resolve_copying_engine(engine), shard).run()
+        yield from _Joiner(
+            pool, threads, chunks, module=resolve_copying_engine(engine), shard=shard, notes=notes or Notes()
+        ).run()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 class _Joiner:
     def __init__(
-        self, pool: ThreadPoolExecutor, threads: int, chunks: Iterator[Chunk], module: Any, shard: str | None
+        self,
+        pool: ThreadPoolExecutor,
+        threads: int,
+        chunks: Iterator[Chunk],
+        *,
+        module: Any,
+        shard: str | None,
+        notes: Notes,
     ) -> None:
         self._pool = pool
         self._depth = threads + 3
-        self._spans = _iter_spans(chunks, module)
+        self._notes = notes
+        self._start = notes.last
+        self._spans = _iter_spans(chunks, module, self._start.point)
         self._module = module
         self._shard = shard
         self._queue: deque[tuple[_Span, Future[_Result] | None]] = deque()
-        self._crc = self._length = 0
+        self._crc, self._length, self._produced = self._start.crc or 0, self._start.length, self._start.produced
 
     def run(self) -> Iterator[bytes]:
-        walk = GzipWalk(self._module, FILE_START, self._shard)
+        walk = GzipWalk(self._module, self._start.point, self._shard)
         while (item := self._next()) is not None:
             span, future = item
-            if span.point is None or (span.point != FILE_START and not walk.is_at_stored()):
+            if span.point is None or (span.point != self._start.point and not walk.is_at_stored()):
                 yield from _inflate_carefully(walk, span.data)
                 continue
             self._add(walk)
+            if self._produced >= self._notes.due:
+                self._notes.add(Restart(span.point, self._produced, self._crc, self._length))
             result = future.result() if future else None
             walk = GzipWalk(self._module, span.point, self._shard)
             if result is None or result.failed:
@@ -115,6 +134,7 @@ class _Joiner:
     def _add(self, walk: GzipWalk) -> None:
         """Append what a decoder that is done with saw, up to where it stands."""
         walk.checksums.close()
+        self._produced += walk.produced
         for crc, length, trailer in walk.checksums.stretches:
             self._crc, self._length = crc32_combine(self._crc, crc, length), self._length + length
             if trailer is not None:
@@ -155,11 +175,11 @@ def _inflate_carefully(walk: GzipWalk, data: list[memoryview]) -> Iterator[bytes
         yield from inflater.feed(part)
 
 
-def _iter_spans(chunks: Iterator[Chunk], module: Any) -> Iterator[_Span]:
+def _iter_spans(chunks: Iterator[Chunk], module: Any, start: Point) -> Iterator[_Span]:
     held: list[memoryview] = []
-    size = position = 0
+    size, position = 0, start.compressed
     searched = _SPAN
-    point: Point | None = FILE_START
+    point: Point | None = start
     for chunk in chunks:
         held.append(memoryview(chunk))
         size += len(chunk)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Final, cast
 
 from ._deflate import resolve_copying_engine
-from ._gzip_walk import Checksums, GzipWalk, gzip_error
+from ._gzip_walk import Checksums, GzipWalk, Point, gzip_error
+from ._parallel_inflate import iter_inflated_parallel
 from ._random_bytes import RandomBytes
+from ._restarts import Notes, PlainNotes, Restart
 from .gzsync import Joint
-from .inflate import GZIP_MAGIC
+from .inflate import GZIP_MAGIC, Inflater
 from .source import FileCursor, StreamCursor
 from .tar import Member, SkippedMember, iter_members
 from .transport import local_path
@@ -19,12 +21,16 @@ from .transport import local_path
 __all__ = ["PartCursor", "PlainPartCursor", "iter_part_members", "open_between"]
 
 
+_THREADS_CHUNK: Final = 1 << 22
+
+
 class PlainPartCursor(FileCursor):
     """A cursor over a part of a plain local file, with the offsets of the file."""
 
-    def __init__(self, path: Path, begin: Joint, end: Joint | None, shard: str | None) -> None:
+    def __init__(self, path: Path, begin: Joint, end: Joint | None, shard: str | None, offset: int | None) -> None:
         super().__init__(path)
-        self.offset = begin.point.compressed
+        self.offset = begin.point.compressed if offset is None else offset
+        self.notes = PlainNotes()
         self.checksums = Checksums()
         self._end = end
         self._shard = shard
@@ -47,20 +53,36 @@ class PartCursor(StreamCursor):
     checksums
         Of what lies between the two joints; complete once the members were read to the end. With those of the other
         parts `Checksums.agree` tells whether the whole file is right.
+    notes
+        Where a later reader of the same part can begin.
 
     """
 
-    def __init__(self, data: RandomBytes, begin: Joint, end: Joint | None, engine: str, shard: str | None) -> None:
+    def __init__(
+        self,
+        data: RandomBytes,
+        begin: Joint,
+        end: Joint | None,
+        *,
+        engine: str,
+        shard: str | None,
+        start: tuple[Restart, int] | None,
+        threads: int,
+    ) -> None:
         self._begin = begin
         self._end = end
         self._shard = shard
+        self._threads = threads
         self._limit: int | None = None
         self.checksums = Checksums()
         is_gzip = data.read(0, 2) == GZIP_MAGIC
-        chunks = self._inflate(data, resolve_copying_engine(engine)) if is_gzip else self._read_plain(data)
+        known = None if begin.point.is_stored else 0
+        restart, offset = start or (Restart(begin.point, -begin.skip, known), 0)
+        self.notes: Notes | PlainNotes = Notes(restart) if is_gzip else _ShiftedNotes(begin.point.compressed)
+        chunks = self._inflate(data, engine) if is_gzip else self._read_plain(data, offset)
         super().__init__(_one_ahead(chunks), "gzip" if is_gzip else "none", data)  # type: ignore[arg-type]
-        self.skip(begin.skip)
-        self.offset = 0
+        self.skip(offset - restart.produced if is_gzip else 0)
+        self.offset = offset
 
     def is_past(self, offset: int) -> bool:
         """Tell whether an entry that begins at `offset` belongs to a later part."""
@@ -78,26 +100,43 @@ class PartCursor(StreamCursor):
         if self._end is not None and self._limit is not None and self.offset - self._limit != self._end.skip:
             raise gzip_error("gzip-joint", self._end.point.compressed, self._shard)
 
-    def _inflate(self, data: RandomBytes, module: Any) -> Iterator[bytes]:
-        walk = GzipWalk(module, self._begin.point, self._shard)
+    def _inflate(self, data: RandomBytes, engine: str) -> Iterator[bytes]:
+        notes = cast("Notes", self.notes)
+        start, end = notes.last, self._end
+        if self._threads > 1 and end is None and start.crc is not None:
+            chunks = data.iter_chunks(start.point.compressed, size=_THREADS_CHUNK)
+            yield from iter_inflated_parallel(chunks, self._threads, engine=engine, shard=self._shard, notes=notes)
+            return
+        walk = GzipWalk(resolve_copying_engine(engine), start.point, self._shard, so_far=(start.crc, start.length))
         self.checksums = walk.checksums
-        end = self._end
+        inflater = Inflater(walk, notes)
         if end is not None:
             for chunk in data.iter_chunks(walk.position, end.point.compressed):
-                yield from walk.feed(chunk)
+                yield from inflater.feed(chunk)
             if not (walk.is_at_stored() if end.point.is_stored else walk.is_at_end):
                 raise gzip_error("gzip-joint", walk.position, self._shard)
             walk.leave_checksums()
-            self._limit = walk.produced - self._begin.skip
+            self._limit = inflater.produced
+            inflater.notes = None  # a later reader has to arrive at the joint, and prove it, again
         for chunk in data.iter_chunks(walk.position):
-            yield from walk.feed(chunk)
+            yield from inflater.feed(chunk)
         walk.finish()
 
-    def _read_plain(self, data: RandomBytes) -> Iterator[bytes]:
+    def _read_plain(self, data: RandomBytes, offset: int) -> Iterator[bytes]:
         begin, end = self._begin.point.compressed, self._end
         if end is not None:
             self._limit = end.point.compressed - begin
-        yield from data.iter_chunks(begin)
+        yield from data.iter_chunks(begin + offset)
+
+
+class _ShiftedNotes(PlainNotes):
+    """Notes of a plain tar whose offsets count from the beginning of a part."""
+
+    def __init__(self, begin: int) -> None:
+        self._begin = begin
+
+    def find(self, offset: int) -> Restart:
+        return Restart(Point(self._begin + offset, is_stored=False), offset)
 
 
 def open_between(
@@ -107,23 +146,36 @@ def open_between(
     *,
     engine: str = "auto",
     shard: str | None = None,
+    start: tuple[Restart, int] | None = None,
+    threads: int = 1,
 ) -> PartCursor | PlainPartCursor:
     """Open what lies between two joints; None as the end is that of the file.
+
+    Parameters
+    ----------
+    data, begin, end
+        The shard and the joints.
+    engine, shard, threads
+        As for `sa1b_hf.source.open_shard`; threads only from the beginning to the end of the file.
+    start
+        To go on in the middle of the part: a restart that an earlier cursor noted, and the offset of a tar entry.
 
     Returns
     -------
     PartCursor or PlainPartCursor
-        At the first entry. Close it, then `data`.
+        At the first entry, or the one that `start` says. Close it, then `data`.
 
     """
     path = local_path(data.source)
     if path is not None and hasattr(os, "preadv") and data.read(0, 2) != GZIP_MAGIC:
-        return PlainPartCursor(path, begin, end, shard)
-    return PartCursor(data, begin, end, engine, shard)
+        return PlainPartCursor(path, begin, end, shard, start and start[1])
+    return PartCursor(data, begin, end, engine=engine, shard=shard, start=start, threads=threads)
 
 
-def iter_part_members(cursor: PartCursor | PlainPartCursor) -> Iterator[Member | SkippedMember]:
-    """Walk through the members whose entries begin in a part.
+def iter_part_members(
+    cursor: PartCursor | PlainPartCursor, *, may_be_empty: bool = True
+) -> Iterator[Member | SkippedMember]:
+    """Walk through the members whose entries begin in a part; a whole shard may not be empty.
 
     Raises
     ------
@@ -132,7 +184,7 @@ def iter_part_members(cursor: PartCursor | PlainPartCursor) -> Iterator[Member |
         begin where it should.
 
     """
-    yield from iter_members(cursor, is_past=cursor.is_past)
+    yield from iter_members(cursor, is_past=cursor.is_past if may_be_empty else None)
     cursor.check_end()
 
 

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 from ._gzip_walk import FILE_START, Point
 
-__all__ = ["SPACING", "Notes", "Restart"]
+__all__ = ["SPACING", "Notes", "PlainNotes", "Restart"]
 
-SPACING: Final = 1 << 21  # uncompressed bytes: finding a place costs some 50 µs, beginning at one 1 ms a megabyte
+SPACING: Final = 4 << 20  # uncompressed bytes: finding a place costs some 100 µs, beginning at one 1 ms a megabyte
 
 
 class Restart(NamedTuple):
@@ -61,3 +61,11 @@ class Notes:
         while len(self._restarts) > 1 and self._restarts[1].produced <= offset:
             self._restarts.popleft()
         return self._restarts[0]
+
+
+class PlainNotes:
+    """The same for a plain tar, of which every byte is a place to begin."""
+
+    def find(self, offset: int) -> Restart:
+        """Give the restart at an offset."""
+        return Restart(Point(offset, is_stored=False), offset)

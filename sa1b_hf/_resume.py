@@ -121,6 +121,11 @@ class ResumingReader(ABC):
         self._connected = False
         self._closed = False
 
+    @property
+    @abstractmethod
+    def identity(self) -> Any:
+        """What tells this file from others of the same name."""
+
     @abstractmethod
     def _connect(self) -> None:
         """Reach the byte at `tell()`; set `size`; refuse a source that changed."""

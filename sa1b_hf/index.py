@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from ._gzip_walk import Point
 from ._index_build import IndexedMember, scan_shard
 from ._random_bytes import RandomBytes
+from ._restarts import Restart
 from .errors import ConfigError
 from .transport import Source
 
@@ -90,6 +91,13 @@ class ShardIndex:
         after = bisect_left(self.points, end, key=_uncompressed)
         stop = self.points[after][0] if after < len(self.points) else self.file_size
         return Place(Point(compressed, is_stored), stop, begin - produced, member.size, member.crc)
+
+    def find_restart(self, offset: int) -> Restart:
+        """Give the last place before an uncompressed offset at which reading can begin, without its checksum."""
+        if not self.points:
+            return Restart(Point(offset, is_stored=False), offset)
+        compressed, produced, is_stored = self.points[bisect_right(self.points, offset, key=_uncompressed) - 1]
+        return Restart(Point(compressed, is_stored), produced, None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index; nothing half-written ever has its name."""

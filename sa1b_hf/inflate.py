@@ -27,7 +27,6 @@ CHECKPOINT: Final = 1 << 20
 """Compressed bytes between two copies of the engine's state; the chunks since then are kept, and should fit a cache."""
 
 _REPLAY_STEPS: Final = (4096, 64, 1)
-_SEARCH: Final = 1 << 16
 
 
 def iter_inflated(
@@ -121,17 +120,14 @@ class Inflater:
         self._size = 0
 
     def _feed_noting(self, chunk: memoryview, notes: Notes) -> Iterator[bytes]:
-        at, stop = 0, len(chunk) - LOOK_AHEAD
-        for begin in range(0, stop, _SEARCH):
-            if self.produced < notes.due:
+        at = 0
+        for found in iter_stored_runs(chunk, len(chunk) - LOOK_AHEAD) if self.produced >= notes.due else ():
+            yield from self.walk.feed(chunk[at:found])
+            at = found
+            self._note_members(notes)
+            if self.walk.is_at_stored():
+                notes.add(Restart(Point(self.walk.position, is_stored=True), self.produced, *self.walk.so_far))
                 break
-            for found in iter_stored_runs(chunk, min(begin + _SEARCH, stop), begin):
-                yield from self.walk.feed(chunk[at:found])
-                at = found
-                self._note_members(notes)
-                if self.walk.is_at_stored():
-                    notes.add(Restart(Point(self.walk.position, is_stored=True), self.produced, *self.walk.so_far))
-                    break
         yield from self.walk.feed(chunk[at:])
         self._note_members(notes)
 

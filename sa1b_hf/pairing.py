@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
+from ._places import PlaceReader, StoredBlob, unpack_places
+from ._shard_state import IdSet, ShardState
+from ._track import Track
 from .errors import PairingError
 from .faults import Faults
 from .scratch import Scratch
@@ -29,12 +33,15 @@ class Record(NamedTuple):
         JSON bytes.
     image
         JPEG bytes, or None when images were not asked for.
+    places
+        Packed places of its halves, where a pass is tracked.
 
     """
 
     image_id: int
     document: bytes
     image: Blob | None
+    places: bytes = b""
 
 
 class Pairing:
@@ -52,6 +59,8 @@ class Pairing:
         Bytes of waiting halves that may stay in memory; beyond it they wait in an unlinked scratch file.
     scratch_dir
         Folder of the scratch file; the system's temporary folder by default.
+    track
+        Is told what was met and what waits.
 
     Notes
     -----
@@ -68,7 +77,9 @@ class Pairing:
         reject: Callable[[int], str | None] | None = None,
         ram_cap: int = DEFAULT_RAM_CAP,
         scratch_dir: str | None = None,
+        track: Track | None = None,
     ) -> None:
+        self._track = track
         self._faults = faults
         self._images = images
         self._reject = reject
@@ -80,6 +91,7 @@ class Pairing:
         self._waiting: dict[int, tuple[str, _Half]] = {}
         self._rejected: set[int] = set()
         self._complete = 0
+        self._settled_before = 0  # images that an earlier pass, which this one continues, was done with
         self._seen: dict[str, set[int]] = {"jpg": set(), "json": set()}
 
     def iter_records(self, members: Iterator[Member | SkippedMember]) -> Iterator[Record]:
@@ -100,9 +112,46 @@ class Pairing:
         for member in members:
             if isinstance(member, SkippedMember):
                 self._faults.ignore_member(self._error(member.reason, f"{member.name!r} was passed over", None))
-            elif self._is_needed(member) and (record := self._add(member)):
+                continue
+            record = self._add(member) if self._is_needed(member) else None
+            if self._track:
+                self._track.pass_by(member, is_seen=self._images or member.kind == "json")
+            if record:
                 self._complete += 1
                 yield record
+
+    def restore(self, state: ShardState, reader: PlaceReader) -> Iterator[list[Record]]:
+        """Go on where another pass stood, and give the rows to come by table, then the unusable images.
+
+        What waited then waits again, without being read before it is needed. The images that are not settled are
+        counted as seen, as if this pass had begun with them.
+        """
+        waiting = list(unpack_places(state.pending))
+        tables = [state.images(packed) for packed in (*state.tables, state.bad)]
+        halves = [*(image for table in tables for image in table), *([place] for place in waiting)]
+        blobs = reader.make_blobs((place for half in halves for place in half), self._hold)
+        found = iter([list(islice(blobs, len(half))) for half in halves])
+        images = [list(islice(found, len(table))) for table in tables]
+        self._waiting = {blob.place.image_id: (blob.place.kind, blob) for (blob,) in found}
+        if self._track:
+            self._track.pending = {place.image_id: place.pack() or b"" for place in waiting}
+            self._track.seen = {kind: IdSet.unpack(packed) for kind, packed in state.seen.items()}
+            self._track.offset, self._track.is_searching = state.offset, state.is_searching
+        self._seen = {kind: IdSet.unpack(packed).to_set() for kind, packed in state.seen.items()}
+        self._faults.report.seen += len(halves)
+        self._settled_before = len(self._seen["jpg"] | self._seen["json"]) - len(halves)
+        return ([self._join(image) for image in table] for table in images)
+
+    def _join(self, halves: list[StoredBlob]) -> Record:
+        """Read the halves of an image that was complete before."""
+        self._complete += 1
+        by_kind = {blob.place.kind: blob for blob in halves}
+        document = _as_bytes(by_kind["json"].load())
+        image = by_kind["jpg"].load() if self._images else None
+        for blob in halves:
+            self._release(blob)
+        places = b"".join(blob.place.pack() or b"" for blob in halves)
+        return Record(halves[0].place.image_id, document, image, places)  # type: ignore[arg-type]
 
     def list_missing(self) -> list[tuple[int, Literal["jpg", "json"]]]:
         """List the halves whose other half waits, by id and kind."""
@@ -122,6 +171,9 @@ class Pairing:
                 else:
                     self._release(self._waiting.pop(member.image_id)[1])
                     self._seen["json"].discard(member.image_id)
+                    if self._track:
+                        self._track.pending.pop(member.image_id, None)
+                        self._track.seen["json"].discard(member.image_id)
                     self._faults.report.seen -= 1
                 if not self._waiting:
                     return
@@ -157,18 +209,25 @@ class Pairing:
             if self._reject and (reason := self._reject(image_id)):
                 self._faults.report.filtered[reason] += 1
                 self._rejected.add(image_id)
-        return image_id not in self._rejected
+            return image_id not in self._rejected
+        return image_id in self._waiting  # or the first half was rejected, perhaps by the pass that this one continues
 
     def _add(self, member: Member) -> Record | None:
         half: _Half = member.take() if member.kind == "jpg" else member.read()
+        place = self._track.place(member) if self._track else b""
         if not self._images:
-            return Record(member.image_id, half, None)  # type: ignore[arg-type]
+            return Record(member.image_id, half, None, place)  # type: ignore[arg-type]
         if (other := self._waiting.pop(member.image_id, None)) is None:
             self._waiting[member.image_id] = (member.kind, self._hold(half))
+            if self._track:
+                self._track.pending[member.image_id] = place
             return None
-        self._release(other[1])
+        if self._track:
+            place += self._track.pending.pop(member.image_id)
         image, document = (half, other[1]) if member.kind == "jpg" else (other[1], half)
-        return Record(member.image_id, _as_bytes(document), image)  # type: ignore[arg-type]
+        record = Record(member.image_id, _as_bytes(document), image, place)  # type: ignore[arg-type]
+        self._release(other[1])
+        return record
 
     def _hold(self, half: _Half) -> _Half:
         if isinstance(half, FileBlob):
@@ -189,6 +248,8 @@ class Pairing:
             self._ram += size
 
     def _release(self, half: _Half) -> None:
+        if isinstance(half, StoredBlob) and half.held is not None:
+            half = half.held
         if isinstance(half, (bytes, MemoryBlob)):
             self._count(half, -_size(half))
 
@@ -204,7 +265,8 @@ class Pairing:
     def abandon(self) -> int:
         """Give up what is not complete because the shard broke; give the number of images that this costs."""
         self._waiting.clear()
-        return len(self._seen["jpg"] | self._seen["json"]) - len(self._rejected) - self._complete
+        seen = len(self._seen["jpg"] | self._seen["json"]) - self._settled_before
+        return seen - len(self._rejected) - self._complete
 
     def close(self) -> None:
         """Let go of the scratch file."""

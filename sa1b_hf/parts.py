@@ -9,12 +9,15 @@ from typing import Any, Final, cast
 
 from ._part_cursor import PartCursor, PlainPartCursor, iter_part_members, open_between
 from ._random_bytes import RandomBytes
+from ._restarts import Restart
+from ._shard_state import ShardState
+from ._track import Track
 from .gzsync import DEFAULT_LOOKBACK, START, Joint, find_between, find_part
-from .index import Kind
+from .index import Kind, ShardIndex
 from .pairing import Pairing, Record
 from .shard import SA1BShard
-from .source import MemoryBlob
-from .tar import Member
+from .source import MemoryBlob, check_is_shard
+from .tar import BLOCK, Member, SkippedMember
 from .transport import Source
 
 __all__ = ["PartReader"]
@@ -39,6 +42,10 @@ class PartReader:
         Name for messages.
     index
         Path of an index of the shard, which is built if there is none.
+    threads
+        How many inflate a whole shard.
+    track
+        Is kept up to date, so that `state` can be asked for.
 
     Notes
     -----
@@ -60,6 +67,8 @@ class PartReader:
         lookback: int = DEFAULT_LOOKBACK,
         storage_options: Mapping[str, Any] | None = None,
         index: Path | None = None,
+        threads: int = 1,
+        track: Track | None = None,
     ) -> None:
         self._source = source
         self._storage_options = storage_options
@@ -68,12 +77,35 @@ class PartReader:
         self._shard = shard
         self._index, self._of = part
         self._lookback = lookback
+        self._threads = threads
+        self._track = track
+        self._cursor: PartCursor | PlainPartCursor | None = None
+        self._joints: tuple[Joint | None, Joint | None] | None = None
         self._stack = ExitStack()
-        self._data = self._stack.enter_context(RandomBytes(source, storage_options, read_ahead=_READ_AHEAD))
-        self.offset = 0
+        is_whole = part[1] == 1
+        ahead = 0 if is_whole else _READ_AHEAD
+        self._data = self._stack.enter_context(
+            RandomBytes(source, storage_options, read_ahead=ahead, from_start=is_whole)
+        )
 
-    def iter_records(self, pairing: Pairing, *, images: bool = True) -> Iterator[Record]:
+    @property
+    def offset(self) -> int:
+        """Uncompressed bytes of the part that were read."""
+        return self._cursor.offset if self._cursor else 0
+
+    def iter_records(
+        self, pairing: Pairing, *, images: bool = True, state: ShardState | None = None
+    ) -> Iterator[Record]:
         """Give the part's images; blobs live until `close`.
+
+        Parameters
+        ----------
+        pairing
+            What is to be paired, if `state` is given restored from it.
+        images
+            False: documents only.
+        state
+            Where to go on, of the same part.
 
         Raises
         ------
@@ -81,13 +113,49 @@ class PartReader:
             As `sa1b_hf._part_cursor.iter_part_members`.
 
         """
-        begin, end = self._find(self._index)
+        check_is_shard(self._data.head, self._shard)
+        self._joints = state.joints if state else self._find(self._index)
+        begin, end = self._joints
         if begin is not None:
-            yield from pairing.iter_complete(iter_part_members(self._open(begin, end)))
-            pairing.forget_foreign_rejects()
+            if state is None or not state.is_searching:
+                start = (state.restart, state.offset) if state else None
+                yield from pairing.iter_complete(self._members(begin, end, start))
+                if self._of > 1:
+                    pairing.forget_foreign_rejects()
+            if self._track:
+                self._track.is_searching = True
             if images and pairing.list_missing():
                 yield from self._iter_missing(pairing, begin, end)
         pairing.report_orphans()
+
+    def open_data(self) -> RandomBytes:
+        """Give the shard's bytes, for as long as this reader is open."""
+        return self._data
+
+    def state(self) -> ShardState | None:
+        """Say where the track is now; None if nobody could go on from there."""
+        track = self._track
+        if track is None or not track.is_usable or self._joints is None:
+            return None
+        if track.is_searching:
+            restart = Restart()
+        elif self._cursor is not None:
+            restart = self._cursor.notes.find(track.offset)
+        else:
+            return None
+        return ShardState(
+            identity=self._data.identity,
+            joints=self._joints,
+            restart=restart,
+            offset=track.offset,
+            is_searching=track.is_searching,
+            seen={kind: ids.pack() for kind, ids in track.seen.items()},
+            pending=b"".join(track.pending.values()),
+        )
+
+    def check_identity(self, state: ShardState) -> None:
+        """Raise `SourceChangedError` if a state is of another file."""
+        self._data.check_identity(state.identity, self._shard)
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -98,7 +166,7 @@ class PartReader:
             yield from pairing.iter_missing(self._look_up(pairing.list_missing()))
             return
         for low, high in self._others(begin, end):
-            yield from pairing.iter_missing(iter_part_members(self._open(low, high)))
+            yield from pairing.iter_missing(self._members(low, high))
             if not pairing.list_missing():
                 return
 
@@ -113,21 +181,37 @@ class PartReader:
             storage_options=self._storage_options,
         )
         self._stack.callback(shard.close)
+        if self._track:
+            self._track.notes = _IndexNotes(shard.index)
         members = shard.index.members
         found = [members[kind][image_id] for image_id, kind in missing if image_id in members[kind]]
         for place in sorted(found, key=lambda member: member.offset):
             name, kind = f"sa_{place.image_id}.{place.kind}", cast("Kind", place.kind)
             held = _Indexed(shard, place.image_id, kind)
-            yield Member(name, place.image_id, kind, place.size, place.offset, held)  # type: ignore[arg-type]
+            header = place.offset - BLOCK
+            yield Member(name, place.image_id, kind, place.size, header, held)  # type: ignore[arg-type]
 
     def _find(self, index: int) -> tuple[Joint | None, Joint | None]:
         return find_part(self._data, index, self._of, lookback=self._lookback, engine=self._engine)
 
-    def _open(self, begin: Joint, end: Joint | None) -> PartCursor | PlainPartCursor:
+    def _members(
+        self, begin: Joint, end: Joint | None, start: tuple[Restart, int] | None = None
+    ) -> Iterator[Member | SkippedMember]:
+        is_whole = begin == START and end is None
+        self._cursor = open_between(
+            self._data,
+            begin,
+            end,
+            engine=self._engine,
+            shard=self._shard,
+            start=start,
+            threads=self._threads if is_whole else 1,
+        )
         # Each part inflates on its own, and a file that is closed early would take its blobs along.
-        cursor = open_between(self._data, begin, end, engine=self._engine, shard=self._shard)
-        self._stack.callback(cursor.close)
-        return cursor
+        self._stack.callback(self._cursor.close)
+        if self._track:
+            self._track.notes = self._cursor.notes
+        return iter_part_members(self._cursor, may_be_empty=start is not None or not is_whole)
 
     def _others(self, begin: Joint, end: Joint | None) -> Iterator[tuple[Joint, Joint | None]]:
         """Give everything outside the part, first what is near."""
@@ -161,3 +245,13 @@ class _Indexed:
 
     def take(self, size: int) -> MemoryBlob:
         return MemoryBlob([memoryview(self.read(size))], size)
+
+
+class _IndexNotes:
+    """The points of an index, as places to begin."""
+
+    def __init__(self, index: ShardIndex) -> None:
+        self._index = index
+
+    def find(self, offset: int) -> Restart:
+        return self._index.find_restart(offset)

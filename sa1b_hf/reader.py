@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from ._ids import is_int
-from .annotations import ParsedDocuments, parse_documents
-from .errors import ConfigError, ImageError, RecordError, ShardError
-from .faults import Faults, OnError
-from .features import COLUMNS, sa1b_features
-from .filters import AnnotationFilter, ImageFilter
-from .image_column import ImageColumn
-from .inflate import resolve_engine
-from .pairing import DEFAULT_RAM_CAP, Pairing, Record
+from ._places import PlaceReader
+from ._read_options import ReadOptions
+from ._rows_of_records import Rows, RowsOfRecords
+from ._shard_state import ShardState
+from ._track import Track
+from .errors import ConfigError, RecordError, ShardError
+from .faults import Faults
+from .pairing import Pairing, Record
 from .parts import PartReader
 from .reports import PassReport
 from .salvage import SalvageReport, iter_salvaged_members
@@ -27,72 +26,11 @@ from .source import Cursor, open_shard
 from .tar import Member, iter_members
 from .transport import Source
 
-__all__ = ["ReadOptions", "iter_batches"]
+__all__ = ["ReadOptions", "Resume", "iter_batches", "iter_resumable"]
 
 _MAX_BATCH_BYTES: Final = 64 << 20
-_MAX_BATCH_ROWS: Final = 16
-_MAX_THREADS: Final = 64
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How to read a shard.
-
-    Attributes
-    ----------
-    columns
-        Names from `sa1b_hf.features.COLUMNS`. Without ``"image"`` no JPEG is kept, waited for or checked.
-    annotation_filter, image_filter
-        What to keep.
-    on_error
-        ``"raise"`` or ``"warn"``, see `sa1b_hf.faults.Faults`.
-    ram_cap
-        Bytes of waiting halves kept in memory.
-    scratch_dir
-        Folder for what does not fit there.
-    engine
-        What inflates gzip, see `sa1b_hf.inflate.resolve_engine`.
-    batch_rows
-        Largest number of rows of a batch. The first batches are smaller, so that the first example comes early.
-    storage_options
-        Passed to the file system of a remote source.
-    index_dir
-        Folder of indexes, ``<shard>.index.parquet``, by which parts of a shard find their missing halves; built when
-        they are not there, which takes a pass over the shard.
-    inflate_threads
-        How many threads inflate a gzip shard that is read front to back; more than one costs some 30 MB each.
-    salvage
-        Read on behind damage, with ``on_error="warn"``: images that it did not touch come out, each loss is reported
-        as a break of the shard. Off by default: behind damage the checksum of the shard proves nothing any more, and
-        whoever accepts that should say so.
-
-    """
-
-    columns: tuple[str, ...] = COLUMNS
-    annotation_filter: AnnotationFilter = field(default_factory=AnnotationFilter)
-    image_filter: ImageFilter = field(default_factory=ImageFilter)
-    on_error: OnError = "raise"
-    ram_cap: int = DEFAULT_RAM_CAP
-    scratch_dir: str | None = None
-    engine: str = "auto"
-    batch_rows: int = _MAX_BATCH_ROWS
-    storage_options: Mapping[str, Any] | None = None
-    index_dir: str | None = None
-    inflate_threads: int = 1
-    salvage: bool = False
-
-    def __post_init__(self) -> None:
-        if self.batch_rows < 1:
-            raise ConfigError(f"batch_rows: expected at least 1, found {self.batch_rows}")
-        if self.ram_cap < 0:
-            raise ConfigError(f"ram_cap: expected a number of bytes, found {self.ram_cap}")
-        if self.on_error not in get_args(OnError):
-            raise ConfigError(f"on_error: expected one of {list(get_args(OnError))}, found {self.on_error!r}")
-        if not is_int(self.inflate_threads) or not 1 <= self.inflate_threads <= _MAX_THREADS:
-            raise ConfigError(f"inflate_threads: expected 1 to {_MAX_THREADS}, found {self.inflate_threads!r}")
-        if self.salvage and self.on_error != "warn":
-            raise ConfigError("salvage: expected on_error='warn' with it: on_error='raise' ends at the first damage")
-        resolve_engine(self.engine)
+_MAX_GROUP_BYTES: Final = 16 << 20
+_GROUP: Final = 4  # rows that a stream has to read again, or ahead, when it goes on
 
 
 def iter_batches(
@@ -136,21 +74,91 @@ def iter_batches(
     report = PassReport() if report is None else report
     if part is not None and options.salvage:
         raise ConfigError("salvage: expected whole shards with it, found a part of one; drop parts= or salvage=")
-    yield from _ShardPass(source, shard, options, report, part).run()
+    yield from _ShardPass(source, shard, options, report, part=part).run()
+
+
+def iter_resumable(
+    source: Source,
+    shard: str,
+    options: ReadOptions,
+    report: PassReport,
+    *,
+    part: tuple[int, int] | None = None,
+    resume: Resume | None = None,
+) -> Iterator[tuple[pa.RecordBatch, str | None]]:
+    """Read one shard, or go on where an earlier pass stood.
+
+    Parameters
+    ----------
+    source, shard, options, report, part
+        As for `iter_batches`. A pass that goes on counts what it delivers itself, and what waited when it began.
+    resume
+        Where to go on; it takes a time that does not depend on the position.
+
+    Yields
+    ------
+    tuple of (pyarrow.RecordBatch, str or None)
+        A batch and the state at its beginning, for `Resume`; None where none can be had, as with ``salvage=True``.
+
+    Raises
+    ------
+    ShardError, RecordError
+        As `iter_batches`; `SourceChangedError` if the state is of another file.
+    ConfigError
+        The state is none.
+
+    """
+    if options.salvage:
+        for batch in iter_batches(source, shard, options, report, part):
+            yield batch, None
+        return
+    shard_pass = _ShardPass(source, shard, options, report, part=part or (0, 1), track=Track(), resume=resume)
+    for batch in shard_pass.run():
+        yield batch, shard_pass.state
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where to go on.
+
+    Attributes
+    ----------
+    state
+        What `iter_resumable` gave with a batch.
+    skip
+        Rows of that batch that are not wanted again.
+
+    """
+
+    state: str
+    skip: int = 0
 
 
 class _ShardPass:
     def __init__(
-        self, source: Source, shard: str, options: ReadOptions, report: PassReport, part: tuple[int, int] | None
+        self,
+        source: Source,
+        shard: str,
+        options: ReadOptions,
+        report: PassReport,
+        *,
+        part: tuple[int, int] | None,
+        track: Track | None = None,
+        resume: Resume | None = None,
     ) -> None:
+        self.state: str | None = None
+        self._track = track
+        self._resume = resume
+        self._restored: ShardState | None = None
+        self._limit = self._wanted = 1  # records of the next group, groups of the next batch
+        self._reader: Cursor | PartReader | None = None
         self._part = part
         self._source = source
         self._shard = shard
         self._options = options
         self._report = report
         self._faults = Faults(shard, options.on_error, report)
-        self._schema = sa1b_features(options.columns).arrow_schema
-        self._with_images = "image" in options.columns
+        self._rows = RowsOfRecords(shard, options, report)
 
     def run(self) -> Iterator[pa.RecordBatch]:
         options, report = self._options, self._report
@@ -158,20 +166,26 @@ class _ShardPass:
         image_filter = options.image_filter
         pairing = Pairing(
             self._faults,
-            images=self._with_images,
+            images=self._rows.with_images,
             reject=None
             if image_filter.ids is None and image_filter.sample_fraction is None
             else image_filter.accepts_id,
             ram_cap=options.ram_cap,
             scratch_dir=options.scratch_dir,
+            track=self._track,
         )
         reader: Cursor | PartReader | None = None
         try:
             if options.salvage and self._part is None:
                 yield from self._iter_complete(pairing.iter_records(self._iter_salvaged()))
             else:
-                reader = self._open()
-                yield from self._iter_complete(self._iter_records(reader, pairing))
+                reader = self._reader = self._open()
+                if isinstance(reader, PartReader):
+                    state = yield from self._restore(reader, pairing)
+                    records = reader.iter_records(pairing, images=self._rows.with_images, state=state)
+                else:
+                    records = pairing.iter_records(iter_members(reader))
+                yield from self._iter_complete(records)
         except ShardError as error:
             if abandoned := pairing.abandon():
                 report.skipped["incomplete"] += abandoned
@@ -194,6 +208,8 @@ class _ShardPass:
                 shard=self._shard,
                 storage_options=storage_options,
                 index=None if folder is None else Path(folder) / f"{self._shard}.index.parquet",
+                threads=self._options.inflate_threads,
+                track=self._track,
             )
         return open_shard(
             self._source,
@@ -215,16 +231,29 @@ class _ShardPass:
                 None,
             )
 
-    def _iter_records(self, reader: Cursor | PartReader, pairing: Pairing) -> Iterator[Record]:
-        if isinstance(reader, PartReader):
-            return reader.iter_records(pairing, images=self._with_images)
-        return pairing.iter_records(iter_members(reader))
+    def _restore(self, reader: PartReader, pairing: Pairing) -> Generator[pa.RecordBatch, None, ShardState | None]:
+        """Give what is left of the batch at which an earlier pass stood, in the same pieces."""
+        if self._resume is None:
+            return None
+        state = ShardState.decode(self._resume.state)
+        reader.check_identity(state)
+        places = PlaceReader(reader.open_data, engine=self._options.engine, shard=self._shard)
+        state = state.without(self._resume.skip)
+        for number, records in enumerate(pairing.restore(state, places)):
+            self._restored = replace(state, tables=state.tables[number:])
+            yield from self._pack(records, [len(records)])
+        self._restored = None
+        self._limit = state.limit
+        return state
 
     def _iter_complete(self, records: Iterator[Record]) -> Iterator[pa.RecordBatch]:
-        """Turn records into batches; an error of the records comes after the rows that were complete before it."""
+        """Turn records into batches; an error of the records comes after the rows that were complete before it.
+
+        Records come in groups, which are the same wherever reading began; batches are of one to four groups.
+        """
         waiting: list[Record] = []
-        waiting_bytes = 0
-        limit = 1
+        ends = [0]
+        size = [0, 0]  # of the batch and of the group
         failure: RecordError | ShardError | None = None
         while True:
             try:
@@ -233,62 +262,48 @@ class _ShardPass:
                 failure, record = error, None
             if record is not None:
                 waiting.append(record)
-                waiting_bytes += len(record.document) + (record.image.size if record.image else 0)
-                if len(waiting) < limit and waiting_bytes < _MAX_BATCH_BYTES:
+                weight = len(record.document) + (record.image.size if record.image else 0)
+                size = [size[0] + weight, size[1] + weight]
+                if len(waiting) - ends[-1] < self._limit and size[1] < _MAX_GROUP_BYTES:
                     continue
-            yield from self._pack(waiting)
+                ends.append(len(waiting))
+                size[1] = 0
+                self._limit = min(self._limit * 2, _GROUP, self._options.batch_rows)
+                if len(ends) <= self._wanted and size[0] < _MAX_BATCH_BYTES:
+                    continue
+                if len(waiting) >= _GROUP:
+                    self._wanted = min(self._wanted * 2, max(1, self._options.batch_rows // _GROUP))
+            yield from self._pack(waiting, [*ends, len(waiting)])
             if record is None:
                 break
-            waiting, waiting_bytes, limit = [], 0, min(limit * 2, self._options.batch_rows)
+            waiting, ends, size = [], [0], [0, 0]
         if failure is not None:
             raise failure
 
-    def _pack(self, records: list[Record]) -> Iterator[pa.RecordBatch]:
-        """Give the good rows of some records as one batch, then report the bad ones."""
+    def _pack(self, records: list[Record], ends: list[int]) -> Iterator[pa.RecordBatch]:
+        """Give the good rows of some records, then report the bad ones."""
         if not records:
             return
-        parsed = parse_documents(
-            [record.document for record in records],
-            image_ids=[record.image_id for record in records],
-            shard=self._shard,
-        )
-        bad: list[RecordError] = [document.error for document in parsed.bad]
-        columns, rows = self._filter(parsed)
-        if self._with_images:
-            bad += self._add_images(columns, [records[row] for row in rows.tolist()])
-        count = len(columns["image_id"])
-        if count:
-            columns["shard"] = pa.repeat(pa.scalar(self._shard), count)
-            self._report.delivered += count
-            self._report.num_annotations += pa.compute.sum(columns["annotations"].value_lengths()).as_py() or 0
-            yield pa.RecordBatch.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
-        for error in bad:
+        rows = self._rows.make(records)
+        if rows.batch.num_rows:
+            self._report.delivered += rows.batch.num_rows
+            self._report.num_annotations += rows.num_annotations
+            yield from self._cut(rows, records, ends) if self._track else [rows.batch]
+        for _, error in rows.bad:
             self._faults.skip_image(error)
 
-    def _add_images(self, columns: dict[str, pa.Array], records: list[Record]) -> list[ImageError]:
-        """Add the column of images to the others; take out, and give, those whose JPEG is not what it should be."""
-        images = ImageColumn([record.image for record in records if record.image])
-        shapes = zip(columns["width"].to_pylist(), columns["height"].to_pylist(), strict=True)
-        errors = [
-            images.check(row, width=width, height=height, image_id=record.image_id, shard=self._shard)
-            for row, (record, (width, height)) in enumerate(zip(records, shapes, strict=True))
-        ]
-        columns["image"] = images.to_arrow(columns["file_name"])
-        if found := [error for error in errors if error]:
-            whole = pa.array([error is None for error in errors])
-            columns.update({name: column.filter(whole) for name, column in columns.items()})
-        return found
-
-    def _filter(self, parsed: ParsedDocuments) -> tuple[dict[str, pa.Array], NDArray[np.int64]]:
-        table, rows = parsed.table, parsed.rows
-        columns = dict(zip(table.schema.names, table.columns, strict=True))
-        columns["annotations"], dropped = self._options.annotation_filter.apply(
-            columns["annotations"], width=columns["width"], height=columns["height"], image_id=columns["image_id"]
-        )
-        self._report.filtered_annotations.update(dropped)
-        mask, rejected = self._options.image_filter.apply(columns)
-        if mask is not None and not mask.all():
-            self._report.filtered.update(rejected)
-            columns = {name: column.filter(pa.array(mask)) for name, column in columns.items()}
-            rows = rows[mask]
-        return columns, rows
+    def _cut(self, rows: Rows, records: list[Record], ends: list[int]) -> Iterator[pa.RecordBatch]:
+        """Cut a batch where a pass that goes on within it would, and note the state at the beginning of each piece."""
+        numbers = rows.numbers.tolist()
+        bounds = [(begin, end) for begin, end in pairwise([0, *np.searchsorted(numbers, ends).tolist()]) if begin < end]
+        tables = [b"".join(records[number].places for number in numbers[begin:end]) for begin, end in bounds]
+        bad = b"".join(records[number].places for number, _ in rows.bad)
+        state, head = self._restored, None
+        if state is None and isinstance(self._reader, PartReader) and (state := self._reader.state()) is not None:
+            state = replace(state, halves=1 + self._rows.with_images, limit=self._limit)
+            head = state.encode_head()
+        for number, (begin, end) in enumerate(bounds):
+            if state is not None and self._restored is None:
+                state = replace(state, tables=tables[number:], bad=bad)
+            self.state = None if state is None else state.encode(head)
+            yield rows.batch.slice(begin, end - begin)

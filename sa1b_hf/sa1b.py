@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,12 +19,13 @@ import pyarrow as pa
 from datasets import DatasetInfo, Features, SplitGenerator
 
 from ._ids import is_int
+from ._resumable import make_resumable
 from .data_files import as_data_files
 from .errors import ConfigError
 from .features import COLUMNS, sa1b_features
 from .filters import AnnotationFilter, ImageFilter, read_ids
 from .pairing import DEFAULT_RAM_CAP
-from .reader import ReadOptions, iter_batches
+from .reader import ReadOptions, Resume, iter_batches, iter_resumable
 from .reports import PassReport, read_reports, write_report
 from .sources import NO_SOURCE_WARNING, ShardSource, check_links, find_shards, options_for, select_shards
 
@@ -247,15 +249,30 @@ class SA1B(datasets.ArrowBasedBuilder):
 
     def _generate_tables(self, shards: Sequence[ShardSource]) -> Iterator[tuple[Any, pa.Table]]:
         for number, source in enumerate(shards):
-            options = self.config.read_options(options_for(source.location, self.storage_options, self.token))
-            report = PassReport()
-            try:
+            with self._reading(source) as (options, report):
                 for index, batch in enumerate(iter_batches(source.location, source.name, options, report, source.part)):
                     yield _key(number, index), pa.Table.from_batches([batch])
-            finally:
-                if self._report_dir:
-                    write_report(report, Path(self._report_dir))
-                _log_summary(source.name, report)
+
+    def _iter_resumable(self, source: ShardSource, resume: Resume | None) -> Iterator[tuple[Any, pa.Table, str | None]]:
+        """Read a shard, or go on within it; each table comes with the state at its first row."""
+        with self._reading(source) as (options, report):
+            found = iter_resumable(source.location, source.name, options, report, part=source.part, resume=resume)
+            for index, (batch, state) in enumerate(found):
+                yield _key(0, index), pa.Table.from_batches([batch]), state
+
+    @contextmanager
+    def _reading(self, source: ShardSource) -> Iterator[tuple[ReadOptions, PassReport]]:
+        """Give what a pass over a shard needs, and leave its report where the others are."""
+        report = PassReport()
+        try:
+            yield self.config.read_options(options_for(source.location, self.storage_options, self.token)), report
+        finally:
+            if self._report_dir:
+                write_report(report, Path(self._report_dir))
+            _log_summary(source.name, report)
+
+    def _get_examples_iterable_for_split(self, split_generator: SplitGenerator) -> Any:
+        return make_resumable(super()._get_examples_iterable_for_split(split_generator), self._iter_resumable)
 
     def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **kwargs: Any) -> None:
         super()._download_and_prepare(dl_manager, verification_mode, **kwargs)

@@ -15,7 +15,16 @@ from .errors import SourceChangedError, SourceError
 from .inflate import CHECKPOINT, GZIP_MAGIC, Chunk, iter_inflated
 from .transport import RawReader, Source, local_path, open_raw
 
-__all__ = ["Blob", "Cursor", "FileBlob", "FileCursor", "MemoryBlob", "StreamCursor", "open_shard"]
+__all__ = [
+    "Blob",
+    "Cursor",
+    "FileBlob",
+    "FileCursor",
+    "MemoryBlob",
+    "StreamCursor",
+    "check_is_shard",
+    "open_shard",
+]
 
 _COMPRESSED_CHUNK: Final = 1 << 18
 _THREADS_CHUNK: Final = 1 << 22
@@ -220,7 +229,7 @@ def open_shard(
     raw = open_raw(source, storage_options=storage_options)
     try:
         head = _read_head(raw)
-        _check_is_shard(head, shard)
+        check_is_shard(head, shard)
         if head.startswith(GZIP_MAGIC):
             if inflate_threads > 1:
                 compressed = _fresh_chunks(raw, head, _THREADS_CHUNK)
@@ -245,7 +254,8 @@ def _read_head(raw: RawReader) -> bytes:
     return bytes(head[:at])
 
 
-def _check_is_shard(head: bytes, shard: str | None) -> None:
+def check_is_shard(head: bytes, shard: str | None) -> None:
+    """Raise `SourceError` if a file's first bytes say that it is empty, or a web page."""
     if not head:
         raise SourceError("expected a shard, found an empty file; download it again", reason="empty", shard=shard)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()

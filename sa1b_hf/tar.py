@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 from .errors import TarError
 from .source import Blob, Cursor
 
-__all__ = ["MAX_MEMBERS", "MAX_MEMBER_BYTES", "Member", "SkippedMember", "iter_members"]
+__all__ = ["BLOCK", "MAX_MEMBERS", "MAX_MEMBER_BYTES", "Member", "SkippedMember", "iter_members"]
 
 BLOCK: Final = 512
 MAX_MEMBER_BYTES: Final = 64 << 20

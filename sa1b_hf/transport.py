@@ -42,10 +42,17 @@ class RawReader(Protocol):
         The source without user information, query and fragment: safe to print.
     size
         Total bytes of the source, None while unknown.
+    identity
+        What tells this file from others of the same name, as far as its keeper says; None for what is not known.
     """
 
     location: str
     size: int | None
+
+    @property
+    def identity(self) -> Any:
+        """Values of the kind of its keeper."""
+        ...
 
     def readinto(self, buffer: memoryview | bytearray, /) -> int:
         """Read up to ``len(buffer)`` bytes in place; fewer is no sign of the end, 0 is.
@@ -271,6 +278,10 @@ class _LocalReader:
             message = f"it had {self.size} bytes when it was opened and ends at {self._file.tell()} now"
             raise changed(self.location, message, offset=self._file.tell())
         return count
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return {"mtime_ns": str(os.fstat(self._file.fileno()).st_mtime_ns)}
 
     def tell(self) -> int:
         return self._file.tell()
