@@ -31,6 +31,8 @@ test: $(STAMP) $(if $(TORCH),$(VENV)/.torch)  ## run all tests
 test-datasets3:  ## run the builder's tests with datasets 3.6, in an environment of its own
 	$(MAKE) VENV=.venv-datasets3 CONSTRAINTS=requirements/constraints-datasets3.txt test \
 	  ARGS="tests/test_builder.py tests/test_streaming.py tests/test_loading_script.py tests/test_reader.py tests/test_hub.py tests/test_card.py $(ARGS)"
+	  ARGS="tests/test_builder.py tests/test_streaming.py tests/test_loading_script.py tests/test_reader.py \
+	  tests/test_parts.py tests/test_resume.py $(ARGS)"
 
 quality: $(STAMP)  ## formatting and lint
 	$(BIN)/ruff format --check .

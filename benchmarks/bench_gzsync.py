@@ -8,6 +8,7 @@ Rivals that are not installed (`rapidgzip`, `indexed_gzip`) are left out. Rates 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import random
@@ -23,6 +24,9 @@ from concurrent.futures import ProcessPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import datasets
+
+from sa1b_hf import load_dataset
 from sa1b_hf.index import build_index
 from sa1b_hf.reader import ReadOptions, iter_batches
 from sa1b_hf.salvage import SalvageReport, iter_salvaged_members
@@ -229,12 +233,40 @@ def bench_salvage(path: Path, folder: Path) -> None:
     damaged.unlink()
 
 
+def bench_resume(path: Path, title: str) -> None:
+    """Time to the next example after `load_state_dict`, and the time that reading up to there took."""
+    ds = load_dataset("sa1b.py", data_files=[str(path)], split="train", streaming=True)
+    ds = ds.cast_column("image", datasets.Image(decode=False))
+    count = sum(batch.num_rows for batch in iter_batches(path, "sa_000000"))
+    chosen = set(random.Random(0).sample(range(1, count), 20))
+    found, state, began = [], None, time.perf_counter()
+    for number, row in enumerate(ds):
+        if number in chosen:
+            found.append((row["image_id"], state, time.perf_counter() - began))
+        if number + 1 in chosen:
+            state = json.loads(json.dumps(ds.state_dict()))
+    times = []
+    for image_id, before, prefix in found:
+        ds.load_state_dict(before)
+        began = time.perf_counter()
+        assert next(iter(ds))["image_id"] == image_id
+        times.append((time.perf_counter() - began, prefix))
+    resumed, prefix = map(sum, zip(*times, strict=True))
+    worst = max(after / before for after, before in times)
+    size = max(len(json.dumps(before)) for _, before, _ in found)
+    print(
+        f"resume, {title}: next example after {1000 * resumed / 20:.0f} ms on average, {resumed / prefix:.2%} of the "
+        f"prefixes' time, at worst {worst:.2%}; largest state {size / 1000:.0f} KB"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--keep", type=Path, help="folder for the shards; a temporary one by default")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    datasets.logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         (folder / "index").mkdir(parents=True, exist_ok=True)
@@ -245,6 +277,8 @@ def main() -> None:
         bench_inflate(path, size)
         bench_access(path, size)
         bench_salvage(path, folder)
+        bench_resume(path, "random order")
+        bench_resume(make(folder, options.images, "sorted"), "images beside their documents")
         bench_processes(make(folder, options.images, "sorted"), "images beside their documents", None)
         bench_processes(path, "random order, with an index", str(folder / "index"))
         bench_processes(path, "random order, without", None)

@@ -87,7 +87,7 @@ class StoredBlob:
     def load(self) -> bytes | Blob:
         """Give the bytes, from where they wait now."""
         if self.held is None:
-            self._group.load()
+            self._group.load(self)
         return self.held  # type: ignore[return-value]
 
     def copy_into(self, target: memoryview) -> None:
@@ -100,7 +100,7 @@ class StoredBlob:
 
 
 class PlaceReader:
-    """Reads halves by their places; those behind one point are inflated together, when the first is needed.
+    """Reads halves by their places, when they are needed; what is passed on the way to one is not inflated again.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class PlaceReader:
             yield blob
 
     def read(self, places: list[Place]) -> Iterator[bytes]:
-        """Read members that lie behind one point, in their order.
+        """Read members that lie behind one point.
 
         Raises
         ------
@@ -182,10 +182,11 @@ class _Group:
         self._hold = hold
         self.blobs: list[StoredBlob] = []
 
-    def load(self) -> None:
-        blobs = sorted(self.blobs, key=lambda blob: blob.place.skip)
+    def load(self, wanted: StoredBlob) -> None:
+        """Read a half, and keep those that are passed on the way."""
+        blobs = [blob for blob in self.blobs if blob.place.skip <= wanted.place.skip]
+        self.blobs = [blob for blob in self.blobs if blob.place.skip > wanted.place.skip]
         found = self._reader.read([blob.place for blob in blobs])
         for blob, half in zip(blobs, found, strict=True):
             is_json = blob.place.kind == "json"
             blob.held = self._hold(half if is_json else MemoryBlob([memoryview(half)], len(half)))
-        self.blobs = []

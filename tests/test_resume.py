@@ -224,6 +224,12 @@ def test_state_is_small(tmp_path):
 # -- through `datasets`
 
 
+@pytest.fixture(scope="module", params=["gnu-6-random", "none-sorted"])
+def streamed(request, tmp_path_factory):
+    how, _, order = request.param.rpartition("-")
+    return _write(tmp_path_factory.mktemp("streamed"), how, order)
+
+
 def _stream(path, **options):
     ds = load_dataset("sa1b.py", data_files=[str(path)], split="train", streaming=True, **options)
     return ds.cast_column("image", datasets.Image(decode=False))
@@ -247,11 +253,13 @@ def _rows(ds):
 
 @pytest.mark.parametrize("name", PIPELINES)
 @pytest.mark.parametrize("options", [{}, {"parts": 3}, {"min_area": 1}], ids=["whole", "parts", "filter"])
-def test_state_dict(shard, name, options):
+def test_state_dict(streamed, name, options):
     """`state_dict` and `load_state_dict` work through what people put around a stream."""
-    if shard.parent.name.startswith("shard") and shard.read_bytes()[:2] != b"\x1f\x8b" and name in ("map", "skip"):
+    if not hasattr(datasets.IterableDataset, "reshard") and name in ("map", "batched", "filter"):
+        pytest.skip("datasets 3.6 itself loses rows when these go on")
+    if options and name not in ("as it is", "arrow", "batched"):
         pytest.skip("said by the others")
-    ds = PIPELINES[name](_stream(shard, **options))
+    ds = PIPELINES[name](_stream(streamed, **options))
     whole = _rows(ds)
     for position in (1, len(whole) // 2, len(whole) - 1):
         iterator = iter(ds)
@@ -259,7 +267,7 @@ def test_state_dict(shard, name, options):
             next(iterator)
         state = json.loads(json.dumps(ds.state_dict()))
         iterator.close()
-        other = PIPELINES[name](_stream(shard, **options))
+        other = PIPELINES[name](_stream(streamed, **options))
         other.load_state_dict(state)
         assert _rows(other) == whole[position:]
 
@@ -298,9 +306,9 @@ def test_shuffled_shards(tmp_path):
         assert set(results[0]) <= set(whole)
 
 
-def test_a_state_of_the_stock_kind(shard):
+def test_a_state_of_the_stock_kind(streamed):
     """A state without our place, as an earlier version wrote it, goes on by counting."""
-    ds = _stream(shard).select_columns(["image_id"])
+    ds = _stream(streamed).select_columns(["image_id"])
     whole = _rows(ds)
     iterator = iter(ds)
     for _ in range(9):
@@ -312,7 +320,7 @@ def test_a_state_of_the_stock_kind(shard):
     assert _rows(ds) == whole[9:]
 
 
-def test_unknown_internals(shard, monkeypatch):
+def test_unknown_internals(streamed, monkeypatch):
     """With a `datasets` that keeps other things in its state, streams are its own, and still right."""
     from datasets.iterable_dataset import ArrowExamplesIterable
 
@@ -323,7 +331,7 @@ def test_unknown_internals(shard, monkeypatch):
         return self._state_dict
 
     monkeypatch.setattr(ArrowExamplesIterable, "_init_state_dict", changed)
-    ds = _stream(shard).select_columns(["image_id"])
+    ds = _stream(streamed).select_columns(["image_id"])
     assert type(ds._ex_iterable).__name__ != "ResumableExamples"
     whole = _rows(ds)
     iterator = iter(ds)
