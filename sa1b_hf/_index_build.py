@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from ._deflate import LOOK_AHEAD, iter_stored_runs, resolve_copying_engine
@@ -29,7 +29,12 @@ class IndexedMember(NamedTuple):
 
 
 def scan_shard(
-    data: RandomBytes, *, engine: str, spacing: int, shard: str | None
+    data: RandomBytes,
+    *,
+    engine: str,
+    spacing: int,
+    shard: str | None,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> tuple[list[IndexedMember], list[tuple[int, int, bool]]]:
     """Read a shard from front to back.
 
@@ -48,7 +53,9 @@ def scan_shard(
     module = resolve_copying_engine(engine)
     points: list[tuple[int, int, bool]] = []
     is_gzip = data.read(0, 2) == GZIP_MAGIC
-    chunks = _iter_noted(data, module, points, spacing, shard) if is_gzip else data.iter_chunks(0)
+    chunks = _iter_counted(data, on_bytes)
+    if is_gzip:
+        chunks = _iter_noted(chunks, module, points, spacing, shard)
     cursor = StreamCursor(chunks, "gzip" if is_gzip else "none", data)  # type: ignore[arg-type]
     members = []
     for member in iter_members(cursor):
@@ -61,11 +68,17 @@ def scan_shard(
     return members, points
 
 
+def _iter_counted(data: RandomBytes, on_bytes: Callable[[int], None] | None) -> Iterator[bytes]:
+    for chunk in data.iter_chunks(0):
+        if on_bytes is not None:
+            on_bytes(len(chunk))
+        yield chunk
+
+
 def _iter_noted(
-    data: RandomBytes, module: Any, points: list[tuple[int, int, bool]], spacing: int, shard: str | None
+    chunks: Iterator[bytes], module: Any, points: list[tuple[int, int, bool]], spacing: int, shard: str | None
 ) -> Iterator[bytes]:
     walk = GzipWalk(module, FILE_START, shard)
-    chunks = data.iter_chunks(0)
     window = b""
     ended = False
     while not ended or window:

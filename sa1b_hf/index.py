@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -147,6 +147,7 @@ def build_index(
     engine: str = "auto",
     shard: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> ShardIndex:
     """Read a shard once and note where everything is.
 
@@ -157,6 +158,8 @@ def build_index(
     spacing
         Least uncompressed bytes between two points. Fewer points make a smaller index, and more to inflate for each
         image.
+    on_bytes
+        Called with the number of bytes of the file that were read; may raise, which ends it.
 
     Raises
     ------
@@ -165,7 +168,7 @@ def build_index(
 
     """
     with RandomBytes(source, storage_options) as data:
-        found, points = scan_shard(data, engine=engine, spacing=spacing, shard=shard)
+        found, points = scan_shard(data, engine=engine, spacing=spacing, shard=shard, on_bytes=on_bytes)
         members: dict[str, dict[int, IndexedMember]] = {kind: {} for kind in _KINDS}
         for member in found:
             members[member.kind].setdefault(member.image_id, member)  # of duplicates the first, as everywhere

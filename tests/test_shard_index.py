@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 
 import pytest
@@ -127,3 +129,43 @@ def test_no_index(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="build it anew"):
         ShardIndex.load(path)
+
+
+def _index(*arguments):
+    from click.testing import CliRunner
+
+    from sa1b_hf.cli import main
+
+    return CliRunner().invoke(main, ["index", *map(str, arguments)])
+
+
+def test_command(shard, tmp_path):
+    """`sa1b index` writes what `SA1BShard` and `index_dir` use, and leaves alone what fits."""
+    out = tmp_path / "indexes"
+    done = _index(shard.parent, "--out", out, "--format", "json")
+    assert (done.exit_code, json.loads(done.stdout)["images"]) == (0, 12), done.output
+    path = out / "sa_000000.index.parquet"
+    assert [file.name for file in out.iterdir()] == [path.name]
+    assert ShardIndex.load(path) == build_index(shard)
+    assert json.loads(_index(shard, "--out", out, "--format", "json").stdout)["is_new"] is False
+    path.write_bytes(b"damaged")
+    assert json.loads(_index(shard, "--out", out, "--format", "json").stdout)["is_new"] is True
+    assert json.loads(_index(shard, "--out", out, "--format", "json", "--force").stdout)["is_new"] is True
+    assert "was there" in _index(shard, "--out", out).stdout
+    os.utime(shard)  # written again since
+    assert "indexed" in _index(shard, "--out", out).stdout
+
+
+def test_command_failures(tmp_path):
+    """A damaged shard gets no index and a status of 1, beside a whole one; a URL needs a folder."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    data = compress(make_tar(make_members(6)), "gnu-6")
+    (folder / "sa_000000.tar").write_bytes(data[:-100])
+    (folder / "sa_000001.tar").write_bytes(data)
+    done = _index(folder)
+    assert done.exit_code == 1
+    assert "gzip" in done.stdout
+    assert sorted(path.name for path in folder.glob("*.parquet")) == ["sa_000001.index.parquet"]
+    assert _index("http://127.0.0.1:9/sa_000000.tar").exit_code == 2
+    assert _index(tmp_path / "nowhere.tar").exit_code == 1

@@ -26,7 +26,7 @@ COMMANDS: Final = {
     "label": "Name the masks of converted shards with a model.",
     "verify": "Check shard files: length, MD5, gzip and tar structure.",
     "convert": "Convert shards: filter, resize, to Parquet, WebDataset, COCO, YOLO.",
-    "index": "Index a converted folder: where is an image, which are a fair subset.",
+    "index": "Note where each image is: in shards, or in a converted folder.",
     "push": "Push a converted folder to the Hub: no images, and private, unless told so.",
     "shards": "List shards: names, MD5s, lengths.",
 }
