@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, cast
 
+from ._gzip_walk import Checksums, gzip_error
 from ._part_cursor import PartCursor, PlainPartCursor, iter_part_members, open_between
 from ._random_bytes import RandomBytes
 from ._restarts import Restart
@@ -20,7 +21,7 @@ from .source import MemoryBlob, check_is_shard
 from .tar import BLOCK, Member, SkippedMember
 from .transport import Source
 
-__all__ = ["PartReader"]
+__all__ = ["PartReader", "PartSums"]
 
 _NEAR: Final = 16 << 20
 _GROWTH: Final = 8
@@ -46,6 +47,8 @@ class PartReader:
         How many inflate a whole shard.
     track
         Is kept up to date, so that `state` can be asked for.
+    sums
+        Is told the checksums of the part.
 
     Notes
     -----
@@ -69,6 +72,7 @@ class PartReader:
         index: Path | None = None,
         threads: int = 1,
         track: Track | None = None,
+        sums: PartSums | None = None,
     ) -> None:
         self._source = source
         self._storage_options = storage_options
@@ -79,6 +83,7 @@ class PartReader:
         self._lookback = lookback
         self._threads = threads
         self._track = track
+        self._sums = sums
         self._cursor: PartCursor | PlainPartCursor | None = None
         self._joints: tuple[Joint | None, Joint | None] | None = None
         self._stack = ExitStack()
@@ -110,16 +115,18 @@ class PartReader:
         Raises
         ------
         TarError, CompressionError
-            As `sa1b_hf._part_cursor.iter_part_members`.
+            As `sa1b_hf._part_cursor.iter_part_members`; also as `PartSums.add`.
 
         """
         check_is_shard(self._data.head, self._shard)
         self._joints = state.joints if state else self._find(self._index)
         begin, end = self._joints
+        checksums = Checksums()
         if begin is not None:
             if state is None or not state.is_searching:
                 start = (state.restart, state.offset) if state else None
                 yield from pairing.iter_complete(self._members(begin, end, start))
+                checksums = self._cursor.checksums if self._cursor else checksums
                 if self._of > 1:
                     pairing.forget_foreign_rejects()
             if self._track:
@@ -127,6 +134,8 @@ class PartReader:
             if images and pairing.list_missing():
                 yield from self._iter_missing(pairing, begin, end)
         pairing.report_orphans()
+        if self._sums is not None and state is None:
+            self._sums.add(self._index, self._of, checksums, self._shard)
 
     def open_data(self) -> RandomBytes:
         """Give the shard's bytes, for as long as this reader is open."""
@@ -231,6 +240,26 @@ class PartReader:
         if low <= 0:
             return START
         return find_between(self._data, low, high, lookback=self._lookback, engine=self._engine)
+
+
+class PartSums:
+    """The checksums of the parts of one shard that one process reads: once it has all, the whole is checked."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, Checksums] = {}
+
+    def add(self, index: int, of: int, checksums: Checksums, shard: str | None) -> None:
+        """Add those of a part that was read to its end.
+
+        Raises
+        ------
+        CompressionError
+            ``reason="gzip-crc"``: these were all, and the checksum of the shard does not fit.
+
+        """
+        self._found[index] = checksums
+        if len(self._found) == of and not Checksums.agree(self._found[number] for number in range(of)):
+            raise gzip_error("gzip-crc", 0, shard)
 
 
 class _Indexed:

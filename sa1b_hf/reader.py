@@ -19,7 +19,7 @@ from ._track import Track
 from .errors import ConfigError, RecordError, ShardError
 from .faults import Faults
 from .pairing import Pairing, Record
-from .parts import PartReader
+from .parts import PartReader, PartSums
 from .reports import PassReport
 from .salvage import SalvageReport, iter_salvaged_members
 from .source import Cursor, open_shard
@@ -39,6 +39,8 @@ def iter_batches(
     options: ReadOptions | None = None,
     report: PassReport | None = None,
     part: tuple[int, int] | None = None,
+    *,
+    sums: PartSums | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read one shard.
 
@@ -55,6 +57,8 @@ def iter_batches(
     part
         (index, of): read only this part of the shard, counted from 0, see `sa1b_hf.parts`. All parts together are the
         shard.
+    sums
+        Shared by the parts of one shard that one process reads: with the last of them the gzip checksum is checked.
 
     Yields
     ------
@@ -74,7 +78,7 @@ def iter_batches(
     report = PassReport() if report is None else report
     if part is not None and options.salvage:
         raise ConfigError("salvage: expected whole shards with it, found a part of one; drop parts= or salvage=")
-    yield from _ShardPass(source, shard, options, report, part=part).run()
+    yield from _ShardPass(source, shard, options, report, part=part, sums=sums).run()
 
 
 def iter_resumable(
@@ -143,11 +147,13 @@ class _ShardPass:
         report: PassReport,
         *,
         part: tuple[int, int] | None,
+        sums: PartSums | None = None,
         track: Track | None = None,
         resume: Resume | None = None,
     ) -> None:
         self.state: str | None = None
         self._track = track
+        self._sums = sums
         self._resume = resume
         self._restored: ShardState | None = None
         self._limit = self._wanted = 1  # records of the next group, groups of the next batch
@@ -210,6 +216,7 @@ class _ShardPass:
                 index=None if folder is None else Path(folder) / f"{self._shard}.index.parquet",
                 threads=self._options.inflate_threads,
                 track=self._track,
+                sums=self._sums,
             )
         return open_shard(
             self._source,

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -25,6 +26,7 @@ from .errors import ConfigError
 from .features import COLUMNS, sa1b_features
 from .filters import AnnotationFilter, ImageFilter, read_ids
 from .pairing import DEFAULT_RAM_CAP
+from .parts import PartSums
 from .reader import ReadOptions, Resume, iter_batches, iter_resumable
 from .reports import PassReport, read_reports, write_report
 from .sources import NO_SOURCE_WARNING, ShardSource, check_links, find_shards, options_for, select_shards
@@ -248,9 +250,13 @@ class SA1B(datasets.ArrowBasedBuilder):
         yield from (str(source.location) for source in shards)
 
     def _generate_tables(self, shards: Sequence[ShardSource]) -> Iterator[tuple[Any, pa.Table]]:
+        sums: dict[Any, PartSums] = defaultdict(PartSums)
         for number, source in enumerate(shards):
             with self._reading(source) as (options, report):
-                for index, batch in enumerate(iter_batches(source.location, source.name, options, report, source.part)):
+                found = iter_batches(
+                    source.location, source.name, options, report, source.part, sums=sums[source.location]
+                )
+                for index, batch in enumerate(found):
                     yield _key(number, index), pa.Table.from_batches([batch])
 
     def _iter_resumable(self, source: ShardSource, resume: Resume | None) -> Iterator[tuple[Any, pa.Table, str | None]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ._deep import deep_check
+from ._salvage_check import Salvage, salvage_check
 from .catalog import KnownBad, ShardInfo, identify_md5, parse_shard_name, shard_info
 from .errors import ConfigError, MissingShardsError, ShardError
 from .reports import PassReport
@@ -59,6 +60,8 @@ class ShardReport:
         JPEG and JSON members; None if the structure was not walked.
     content
         What decoding everything gave, with ``deep=True``: ``content.delivered`` images are readable.
+    salvage
+        What can be read of it nonetheless, with ``salvage=True`` and something wrong.
 
     """
 
@@ -73,6 +76,7 @@ class ShardReport:
     num_images: int | None = None
     num_documents: int | None = None
     content: PassReport | None = None
+    salvage: Salvage | None = None
 
     @property
     def is_ok(self) -> bool:
@@ -127,6 +131,7 @@ def verify_shard(
     checksums: Checksums = CATALOGUE,
     structure: bool | None = None,
     deep: bool = False,
+    salvage: bool = False,
     on_bytes: Callable[[int], None] | None = None,
 ) -> ShardReport:
     """Check one file.
@@ -143,6 +148,8 @@ def verify_shard(
         Walk the gzip stream and the tar in it and count members. None: only where the MD5 does not settle it.
     deep
         Also decode every JPEG, JSON document and mask.
+    salvage
+        If something is wrong, also say what can be read around it.
     on_bytes
         Called with the number of bytes hashed, and now and then with 0; may raise, which ends the check.
 
@@ -171,16 +178,21 @@ def verify_shard(
     if structure or deep or not is_settled:
         _walk(found, on_bytes)
     report = _judge(found)
-    if not deep:
-        return report
-    content = deep_check(path, name)
-    if report.status == "complete-unverified" and not content.is_clean:
-        report = replace(report, status="damaged", reason="content", message=f"{name}: {content}")
-    return replace(report, content=content)
+    if deep:
+        content = deep_check(path, name)
+        if report.status == "complete-unverified" and not content.is_clean:
+            report = replace(report, status="damaged", reason="content", message=f"{name}: {content}")
+        report = replace(report, content=content)
+    return replace(report, salvage=salvage_check(path)) if salvage and not report.is_ok else report
 
 
 def verify_shards(
-    places: Iterable[str | Path], *, checksums: Checksums = CATALOGUE, deep: bool = False, structure: bool | None = None
+    places: Iterable[str | Path],
+    *,
+    checksums: Checksums = CATALOGUE,
+    deep: bool = False,
+    structure: bool | None = None,
+    salvage: bool = False,
 ) -> Iterator[ShardReport]:
     """Check files, and all shards in folders, one after the other.
 
@@ -188,7 +200,7 @@ def verify_shards(
     ----------
     places
         Paths of files or folders.
-    checksums, deep, structure
+    checksums, deep, structure, salvage
         As in `verify_shard`.
 
     Yields
@@ -209,7 +221,7 @@ def verify_shards(
             if not files:
                 raise MissingShardsError(f"{place}: expected files named sa_000000.tar …, found none")
         for file in files:
-            yield verify_shard(file, checksums=checksums, deep=deep, structure=structure)
+            yield verify_shard(file, checksums=checksums, deep=deep, structure=structure, salvage=salvage)
 
 
 def hash_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:

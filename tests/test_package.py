@@ -120,6 +120,7 @@ ORDER = [
     "_forecast",
     "_progress",
     "_deep",
+    "_salvage_check",
     "verify",
     "_terms",
     "_receipt",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from datasets.exceptions import DatasetGenerationError
 from support.incompressible import compress, make_members, make_tar
 
 from sa1b_hf import load_dataset, parts
-from sa1b_hf.errors import ConfigError
+from sa1b_hf.errors import CompressionError, ConfigError
 from sa1b_hf.filters import ImageFilter
-from sa1b_hf.parts import PartReader
+from sa1b_hf.parts import PartReader, PartSums
 from sa1b_hf.reader import ReadOptions, iter_batches
 from sa1b_hf.reports import PassReport
 
@@ -143,6 +144,25 @@ def test_more_processes_than_shards(shard, tmp_path):
     assert sorted(ds["image_id"]) == list(range(1, 15))
     with pytest.raises(ConfigError, match="parts"):
         load_dataset("sa1b.py", data_files=[str(shard)], split="train", parts=0, streaming=True)
+
+
+@pytest.mark.parametrize("how", ["gnu-6", "members"])
+def test_checksum_of_all_parts(tmp_path, how):
+    """A process that reads all parts of a shard checks the checksum of the whole, as one that does not split it."""
+    data = bytearray(compress(make_tar(make_members(14)), how))
+    path = tmp_path / "sa_000000.tar"
+    path.write_bytes(data)
+    sums = PartSums()
+    for index in (2, 0, 1):
+        list(iter_batches(path, "sa_000000", None, None, (index, 3), sums=sums))
+    options = {"data_files": [str(path)], "split": "train", "parts": 3}
+    load_dataset("sa1b.py", **options, cache_dir=str(tmp_path / "good"))
+    data[-6] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DatasetGenerationError) as raised:
+        load_dataset("sa1b.py", **options, cache_dir=str(tmp_path / "bad"))
+    assert isinstance(raised.value.__cause__, CompressionError)
+    assert raised.value.__cause__.reason == "gzip-crc"
 
 
 def test_two_workers_three_epochs(shard):

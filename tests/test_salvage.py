@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -178,3 +179,35 @@ def test_reader(shard, tmp_path):
     assert salvaged > read()
     with pytest.raises(ConfigError, match="salvage"):
         ReadOptions(salvage=True)
+
+
+def test_command(tmp_path):
+    """`sa1b verify --salvage` counts what can be read of a damaged shard and lists what is lost."""
+    from click.testing import CliRunner
+
+    from sa1b_hf.cli import main
+
+    members = make_members(10)
+    data = bytearray(compress(make_tar(members), "gnu-6"))
+    (tmp_path / "sa_000000.tar").write_bytes(data)
+    data[len(data) // 2 : len(data) // 2 + 70_000] = random.Random(0).randbytes(70_000)
+    (tmp_path / "sa_000001.tar").write_bytes(data)
+
+    def verify(*arguments):
+        done = CliRunner().invoke(main, ["verify", str(tmp_path), "--no-md5", "--salvage", *arguments])
+        assert done.exit_code == 1
+        return done.stdout
+
+    whole, damaged = map(json.loads, verify("--format", "json").splitlines())
+    assert whole["salvage"] is None
+    found, report = _salvage(tmp_path / "sa_000001.tar")
+    assert damaged["salvage"]["num_members"] == len(found) < 20
+    ids = {"jpg": set(), "json": set()}
+    for name in found:
+        ids[name.partition(".")[2]].add(name.partition(".")[0])
+    assert damaged["salvage"]["num_images"] == len(ids["jpg"] & ids["json"])
+    assert [loss["start"] for loss in damaged["salvage"]["lost"]] == [loss.start for loss in report.lost]
+    text = verify()
+    assert f"{len(found)} members can be read" in text
+    for loss in report.lost:
+        assert f"bytes {loss.start:,} to {loss.stop:,}" in text
