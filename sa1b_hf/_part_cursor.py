@@ -64,10 +64,10 @@ class PartCursor(StreamCursor):
         begin: Joint,
         end: Joint | None,
         *,
-        engine: str,
-        shard: str | None,
-        start: tuple[Restart, int] | None,
-        threads: int,
+        engine: str = "auto",
+        shard: str | None = None,
+        start: tuple[Restart, int] | None = None,
+        threads: int = 1,
     ) -> None:
         self._begin = begin
         self._end = end

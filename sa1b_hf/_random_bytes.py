@@ -60,6 +60,7 @@ class RandomBytes:
         # opening it through the transport gives its typed errors
         raw = open_raw(source, storage_options=storage_options)
         self._first: RawReader | None = raw
+        self._connections: list[RawReader] = []
         try:
             # also a server that takes no ranges gives the beginning, and only now some tell the size
             self.head = _fill(raw, _HEAD)
@@ -100,14 +101,20 @@ class RandomBytes:
                 yield self.read(at, min(size, stop - at))
             return
         if self._first is not None and not start and stop > len(self.head):
-            raw, self._first, start = self._first, None, len(self.head)
-            yield self.head
+            raw, self._first = self._first, None
         else:
             raw = open_raw(self.source, offset=min(start, self.size), storage_options=self._storage_options)
-        with raw:
+        self._connections.append(raw)
+        try:
+            if raw.tell() > start:
+                start = len(self.head)
+                yield self.head
             while start < stop and (chunk := _fill(raw, min(size, stop - start))):
                 start += len(chunk)
                 yield chunk
+        finally:
+            raw.close()
+            self._connections.remove(raw)
 
     def check_identity(self, expected: Mapping[str, str], shard: str | None = None) -> None:
         """Make sure that this is the file of which `identity` was taken.
@@ -132,6 +139,8 @@ class RandomBytes:
     def close(self) -> None:
         """Let go of the file."""
         self._drop_first()
+        for raw in self._connections:  # of readers that were left early
+            raw.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -100,8 +100,9 @@ class ShardIndex:
         return Restart(Point(compressed, is_stored), produced, None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index; nothing half-written ever has its name."""
+        """Write the index, and its folder if there is none; nothing half-written ever has its name."""
         path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
         table = _to_table(self)
         try:

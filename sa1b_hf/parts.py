@@ -181,7 +181,6 @@ class PartReader:
 
     def _look_up(self, missing: list[tuple[int, Kind]]) -> Iterator[Member]:
         """Give members by their place in the index, in the order of the shard."""
-        self._index_path.parent.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
         shard = SA1BShard(
             self._source,
             self._index_path,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
+import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BrokenShard", "PassReport", "read_reports", "write_report"]
+__all__ = ["BrokenShard", "PassReport", "read_reports", "temporary_directory", "write_report"]
 
 _SUFFIX = ".pass.json"
 
@@ -155,3 +158,16 @@ def read_reports(directories: Iterable[Path]) -> PassReport:
         for path in sorted(directory.glob(f"*{_SUFFIX}")):
             total.merge(PassReport.from_dict(json.loads(path.read_text(encoding="utf-8"))))
     return total
+
+
+def temporary_directory() -> str:
+    """Make a folder that this process, not its workers, removes at its end."""
+    directory = tempfile.mkdtemp(prefix="sa1b_hf-report-")
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    atexit.register(remove)
+    return directory

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
-import os
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +24,7 @@ from .filters import AnnotationFilter, ImageFilter, read_ids
 from .pairing import DEFAULT_RAM_CAP
 from .parts import PartSums
 from .reader import ReadOptions, Resume, iter_batches, iter_resumable
-from .reports import PassReport, read_reports, write_report
+from .reports import PassReport, read_reports, temporary_directory, write_report
 from .sources import NO_SOURCE_WARNING, ShardSource, check_links, find_shards, options_for, select_shards
 
 __all__ = ["SA1B", "SA1BConfig"]
@@ -230,7 +226,7 @@ class SA1B(datasets.ArrowBasedBuilder):
         if not offered:
             _log.warning("%s", NO_SOURCE_WARNING)
         if self._report_dir is None:
-            self._report_dir = _temporary_directory()
+            self._report_dir = temporary_directory()
         parts = self.config.parts
         if not is_int(parts) or not 1 <= parts <= _MAX_PARTS:
             raise ConfigError(f"parts: expected an int from 1 to {_MAX_PARTS}, found {parts!r}")
@@ -253,9 +249,8 @@ class SA1B(datasets.ArrowBasedBuilder):
         sums: dict[Any, PartSums] = defaultdict(PartSums)
         for number, source in enumerate(shards):
             with self._reading(source) as (options, report):
-                found = iter_batches(
-                    source.location, source.name, options, report, source.part, sums=sums[source.location]
-                )
+                whole = sums[source.location]
+                found = iter_batches(source.location, source.name, options, report, source.part, sums=whole)
                 for index, batch in enumerate(found):
                     yield _key(number, index), pa.Table.from_batches([batch])
 
@@ -307,16 +302,3 @@ def _log_summary(shard: str, report: PassReport) -> None:
 def _key(shard: int, batch: int) -> Any:
     # `datasets` 3.6 has no Key and takes anything.
     return datasets.builder.Key(shard, batch) if hasattr(datasets.builder, "Key") else f"{shard}_{batch}"
-
-
-def _temporary_directory() -> str:
-    """Make a folder that this process, not its workers, removes at its end."""
-    directory = tempfile.mkdtemp(prefix="sa1b_hf-report-")
-    owner = os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:
-            shutil.rmtree(directory, ignore_errors=True)
-
-    atexit.register(remove)
-    return directory

@@ -176,7 +176,7 @@ def test_a_wrong_joint_is_noticed(tmp_path, tar):
             Joint(Point(joint.point.compressed + 1, is_stored=True), joint.skip),
             Joint(Point(joint.point.compressed, is_stored=False), joint.skip),
         ):
-            cursor = PartCursor(data, START, wrong, "auto", "sa_000000")
+            cursor = PartCursor(data, START, wrong, shard="sa_000000")
             with pytest.raises(CompressionError) as caught:
                 list(iter_part_members(cursor))
             assert caught.value.reason == "gzip-joint"

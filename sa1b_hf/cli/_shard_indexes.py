@@ -55,7 +55,6 @@ def _make(source: ShardSource, path: Path, *, force: bool, style: Format) -> boo
         size = data.size
     if not force and path.is_file() and _fits(path, source, size):
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
     bar = make_bar(size, source.name, enabled=style == "human")
     try:
         built = build_index(source.location, shard=source.name, on_bytes=bar.update if bar is not None else None)
