@@ -198,6 +198,9 @@ def test_server(shard):
         assert "127.0.0.1" not in state
         rest = _read(url, resume=Resume(state, 1))
         assert [given for given, _ in rest] == [rows[1:], *(later for later, _ in whole[4:])]
+        server.add("/sa_000000.tar", shard.read_bytes() + bytes(512))
+        with pytest.raises(SourceChangedError):
+            _read(url, resume=Resume(state, 1))
 
 
 def test_id_set():
