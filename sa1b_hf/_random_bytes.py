@@ -14,6 +14,7 @@ __all__ = ["RandomBytes"]
 
 _CHUNK: Final = 1 << 18
 _HEAD: Final = 512
+_UNBOUNDED: Final = 1 << 62
 
 
 class RandomBytes:
@@ -32,8 +33,8 @@ class RandomBytes:
 
     Attributes
     ----------
-    size
-        Bytes of the source.
+    size, is_size_known
+        Bytes of the source; if its server does not tell, it can only be read from the start to the end.
     source
         As given.
     head
@@ -64,7 +65,10 @@ class RandomBytes:
         try:
             # also a server that takes no ranges gives the beginning, and only now some tell the size
             self.head = _fill(raw, _HEAD)
+            self.is_size_known = raw.size is not None
             self.size = raw.size or 0
+            if not self.is_size_known and from_start:
+                self.size = _UNBOUNDED
             self.identity = _name_identity(raw.identity) | {"size": str(self.size)}
         finally:
             if path is not None or not from_start:

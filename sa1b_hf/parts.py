@@ -144,7 +144,7 @@ class PartReader:
     def state(self) -> ShardState | None:
         """Say where the track is now; None if nobody could go on from there."""
         track = self._track
-        if track is None or not track.is_usable or self._joints is None:
+        if track is None or not track.is_usable or self._joints is None or not self._data.is_size_known:
             return None
         if track.is_searching:
             restart = Restart()

@@ -12,7 +12,7 @@ import datasets
 import pytest
 from datasets.distributed import split_dataset_by_node
 from support.incompressible import compress, make_members, make_tar
-from support.misbehaving_server import MisbehavingServer
+from support.misbehaving_server import Answer, MisbehavingServer
 
 from sa1b_hf import _restarts, load_dataset
 from sa1b_hf._random_bytes import RandomBytes
@@ -201,6 +201,16 @@ def test_server(shard):
         server.add("/sa_000000.tar", shard.read_bytes() + bytes(512))
         with pytest.raises(SourceChangedError):
             _read(url, resume=Resume(state, 1))
+
+
+@pytest.mark.parametrize("answer", [Answer(framing="chunked"), Answer(framing="close"), Answer(ignore_range=True)])
+def test_simple_servers(shard, answer):
+    """Servers that tell no size, or take no ranges, are read from front to back; without a size there is no state."""
+    with MisbehavingServer() as server:
+        url = server.add("/sa_000000.tar", shard.read_bytes(), then=answer)
+        found = _read(url)
+    assert [rows for rows, _ in found] == [rows for rows, _ in _read(shard)]
+    assert all((state is None) == (answer.framing != "length") for _, state in found)
 
 
 def test_id_set():
