@@ -111,14 +111,14 @@ class PartCursor(StreamCursor):
         self.checksums = walk.checksums
         inflater = Inflater(walk, notes)
         if end is not None:
-            for chunk in data.iter_chunks(walk.position, end.point.compressed):
+            for chunk in data.iter_ring(walk.position, end.point.compressed):
                 yield from inflater.feed(chunk)
             if not (walk.is_at_stored() if end.point.is_stored else walk.is_at_end):
                 raise gzip_error("gzip-joint", walk.position, self._shard)
             walk.leave_checksums()
             self._limit = inflater.produced
             inflater.notes = None  # a later reader has to arrive at the joint, and prove it, again
-        for chunk in data.iter_chunks(walk.position):
+        for chunk in data.iter_ring(walk.position):
             yield from inflater.feed(chunk)
         walk.finish()
 

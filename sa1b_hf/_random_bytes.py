@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from itertools import cycle
 from types import TracebackType
 from typing import Any, Final
 
 from .errors import SourceChangedError
+from .inflate import CHECKPOINT
 from .transport import RawReader, Source, local_path, open_raw, read_range
 
 __all__ = ["RandomBytes"]
@@ -119,6 +121,19 @@ class RandomBytes:
         finally:
             raw.close()
             self._connections.remove(raw)
+
+    def iter_ring(self, start: int, stop: int | None = None) -> Iterator[bytes | memoryview]:
+        """Give the same in a ring of buffers, for `sa1b_hf.inflate.Inflater`, which looks back no further."""
+        if self._fd < 0 or not hasattr(os, "preadv"):
+            yield from self.iter_chunks(start, stop)
+            return
+        stop = self.size if stop is None else min(stop, self.size)
+        for buffer in cycle([memoryview(bytearray(_CHUNK)) for _ in range(CHECKPOINT // _CHUNK + 2)]):
+            count = os.preadv(self._fd, [buffer[: stop - start]], start) if start < stop else 0
+            if not count:
+                return
+            start += count
+            yield buffer[:count]
 
     def check_identity(self, expected: Mapping[str, str], shard: str | None = None) -> None:
         """Make sure that this is the file of which `identity` was taken.
