@@ -153,7 +153,19 @@ ORDER = [
     "hub",
     "labels",
     "cli",
+    "_palette",
+    "_mask_columns",
+    "_overlay",
+    "_id_map",
+    "_sheets",
+    "_statistics",
+    "_figures",
+    "_notebook",
+    "viz",
+    "places",
+    "viewer",
     "demo",
+    "cli",
 ]
 
 
