@@ -21,6 +21,7 @@ from .errors import ConfigError, MissingShardsError, SourceError
 from .features import COLUMNS
 from .links import mask_url
 from .reader import ReadOptions, iter_batches
+from .reports import PassReport
 from .sources import ENVIRONMENT_VARIABLE, ShardSource, check_links, find_shards, select_shards
 
 __all__ = ["Place", "find_place", "iter_tables", "read_label_names"]
@@ -107,7 +108,9 @@ def find_place(place: str | None, *, split: str = "train") -> Place:
     raise ConfigError(f"{mask_url(place)}: {expected}, found {found}")
 
 
-def iter_tables(place: Place, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def iter_tables(
+    place: Place, columns: Sequence[str] | None = None, report: PassReport | None = None
+) -> Iterator[pa.Table]:
     """Read the rows of a place, front to back.
 
     Parameters
@@ -116,6 +119,8 @@ def iter_tables(place: Place, columns: Sequence[str] | None = None) -> Iterator[
         From `find_place`.
     columns
         Names to read, where present; by default those of `sa1b_hf.features.COLUMNS`, and ``labels``.
+    report
+        Of shards: what was delivered, skipped and found broken is added to it. Nothing of that ends the reading.
 
     Yields
     ------
@@ -124,8 +129,6 @@ def iter_tables(place: Place, columns: Sequence[str] | None = None) -> Iterator[
 
     Raises
     ------
-    ShardError, RecordError
-        A shard cannot be read on; everything good before it came out.
     SourceError
         A Parquet file or a repository cannot be read.
 
@@ -138,7 +141,7 @@ def iter_tables(place: Place, columns: Sequence[str] | None = None) -> Iterator[
     else:
         options = ReadOptions(columns=tuple(name for name in COLUMNS if name in wanted), on_error="warn")
         for shard in place.shards:
-            for batch in iter_batches(shard.location, shard.name, options):
+            for batch in iter_batches(shard.location, shard.name, options, report):
                 yield pa.Table.from_batches([batch])
 
 

@@ -22,6 +22,7 @@ from ._common import INTERRUPTED, status
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Final = {
+    "demo": "Stream the embedded sample and draw one example's masks.",
     "download": "Download shards, resumably, and check them.",
     "label": "Name the masks of converted shards with a model.",
     "verify": "Check shard files: length, MD5, gzip and tar structure.",
@@ -29,6 +30,10 @@ COMMANDS: Final = {
     "index": "Note where each image is: in shards, or in a converted folder.",
     "push": "Push a converted folder to the Hub: no images, and private, unless told so.",
     "shards": "List shards: names, MD5s, lengths.",
+    "inspect": "Look into one shard: rows, members, one image.",
+    "stats": "Count masks: areas, scores, sizes.",
+    "view": "Look at images and masks in the browser.",
+    "plot": "Save distributions, a contact sheet, or crops by label.",
 }
 """Each command and its line in ``sa1b --help``, which imports none of them."""
 

@@ -19,6 +19,7 @@ from sa1b_hf._mask_columns import read_mask_columns
 from sa1b_hf._palette import palette
 from sa1b_hf.errors import ConfigError, SA1BError
 from sa1b_hf.places import Place, iter_tables, read_label_names
+from sa1b_hf.reports import PassReport
 
 from ._cache import ByteCache
 from ._pictures import image_bytes, make_id_map, make_thumbnail
@@ -30,6 +31,7 @@ __all__ = ["Answer", "Viewer"]
 _PAGE: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/filters.js": ("filters.js", "text/javascript; charset=utf-8"),
     "/image.js": ("image.js", "text/javascript; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
 }
@@ -64,7 +66,8 @@ class Viewer:
 
     def __init__(self, place: Place, *, limit: int = 2000, label_names: Sequence[str] | None = None) -> None:
         self.place = place
-        self.store = RowStore(iter_tables(place), limit=limit)
+        self.report = PassReport()
+        self.store = RowStore(iter_tables(place, report=self.report), limit=limit)
         self.label_names = tuple(read_label_names(place) if label_names is None else label_names)
         self._session = secrets.token_hex(4)
         self._pictures: ByteCache[bytes] = ByteCache(_CACHED, len)
@@ -139,10 +142,17 @@ class Viewer:
                 "rows": [_summary(start + offset, row) for offset, row in enumerate(rows)],
                 "known": len(self.store),
                 "complete": self.store.is_complete,
-                "skipped": self.store.num_skipped,
-                "problem": self.store.problem,
+                "problem": self._problem(),
             }
         )
+
+    def _problem(self) -> str | None:
+        """Say what of the place is not shown, and why."""
+        skipped = self.store.num_skipped + self.report.skipped.total()
+        words = [self.store.problem] if self.store.problem else []
+        words += [f"{skipped:,} images cannot be read"] if skipped else []
+        words += [f"{shard.shard} is broken: {shard.message}" for shard in self.report.broken]
+        return "; ".join(words) or None
 
     def _describe_row(self, number: int, _query: Any) -> Answer:
         columns = read_mask_columns(self._row(number))

@@ -21,6 +21,7 @@ __all__ = ["MaskSelection", "code_lines"]
 _T = TypeVar("_T")
 _MAX_LABELS: Final = 10_000
 
+_LINE: Final = 68  # characters of arguments that fit on one line
 _LOAD: Final = """\
 {imports}
 
@@ -137,7 +138,10 @@ def code_lines(place: Place, selection: MaskSelection, *, has_labels: bool = Fal
         arguments |= {name: value for name, value in options.items() if name != "labels"}
         arguments |= {"drop_empty": True} if options else {}
     words = [_literal(place.arguments["path"]), *(f"{name}={_literal(value)}" for name, value in arguments.items())]
-    text = _LOAD.format(imports="\n".join(imports), arguments=", ".join(words))
+    line = ", ".join(words)
+    if len(line) > _LINE:
+        line = "\n    " + ",\n    ".join(words) + ",\n"
+    text = _LOAD.format(imports="\n".join(imports), arguments=line)
     if is_native or not options:
         return text
     columns = ["annotations", "labels"] if has_labels else ["annotations"]
