@@ -48,6 +48,7 @@ def palette() -> NDArray[np.uint8]:
     index = np.arange(NUM_COLOURS)
     lightness, chroma = np.take(_LIGHTNESS, index % 3), np.take(_CHROMA, index % 3)
     hue = index * _GOLDEN_ANGLE + 0.5
+    lightness = lightness + 0.015 * (index // 3 % 5 - 2)  # the hues come round: no colour comes twice
     lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1)
     linear = np.clip((lab @ _TO_CONE.T) ** 3 @ _TO_RGB.T, 0, 1)
     power = 1.055 * linear ** (1 / 2.4) - 0.055

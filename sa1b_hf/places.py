@@ -27,6 +27,7 @@ from .sources import ENVIRONMENT_VARIABLE, ShardSource, check_links, find_shards
 __all__ = ["Place", "find_place", "iter_tables", "read_label_names"]
 
 _ROWS: Final = 16
+_RAM_CAP: Final = 128 << 20  # who only looks shall not need more; the rest waits in a scratch file
 _SHARD_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
 _REPOSITORY: Final = re.compile(r"[\w.-]+/[\w.-]+")
 _METADATA_KEY: Final = b"sa1b_hf"
@@ -139,7 +140,8 @@ def iter_tables(
     elif place.kind == "hub":
         yield from _iter_repository(place, wanted)
     else:
-        options = ReadOptions(columns=tuple(name for name in COLUMNS if name in wanted), on_error="warn")
+        columns = tuple(name for name in COLUMNS if name in wanted)
+        options = ReadOptions(columns=columns, on_error="warn", ram_cap=_RAM_CAP)
         for shard in place.shards:
             for batch in iter_batches(shard.location, shard.name, options, report):
                 yield pa.Table.from_batches([batch])

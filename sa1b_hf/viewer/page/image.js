@@ -34,7 +34,8 @@ export async function openImage(next) {
   listMasks();
   await loadMap();
   const answer = await fetch(`/api/row/${row.index}`);
-  if (answer.ok && row === next) { details = await answer.json(); paint(); }
+  const found = answer.ok ? await answer.json() : null;
+  if (row === next) { details = found; paint(); } // unless another image was opened meanwhile
 }
 
 // Filters changed: what is hidden goes at once; what it had covered comes with the new map.
