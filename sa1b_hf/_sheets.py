@@ -148,7 +148,7 @@ def _cut(image: Image.Image, columns: MaskColumns, position: int, tile: int) -> 
 
 def _one(values: Any, position: int) -> Any:
     value = values[position]
-    return value if isinstance(value, Mapping) else value.as_py()
+    return value.as_py() if hasattr(value, "as_py") else value
 
 
 def _scale(picture: Image.Image, factor: float) -> Image.Image:

@@ -18,7 +18,7 @@ from pycocotools import mask as coco
 from support.looking import LABEL_NAMES, labels_for, row_of
 
 from sa1b_hf import viz
-from sa1b_hf._id_map import encode_id_map
+from sa1b_hf._id_map import encode_id_map, encode_picture
 from sa1b_hf._overlay import find_edges
 from sa1b_hf.errors import AnnotationError, ConfigError, ImageError, MissingExtraError, RLEError
 from sa1b_hf.features import sa1b_features
@@ -172,6 +172,10 @@ def test_sheets(row):
     row["labels"] = labels_for(row["annotations"])
     classes = viz.class_sheet([row], label_names=LABEL_NAMES, per_class=2, tile=32)
     assert classes.size == (120 + 2 * 40 + 16, 3 * 40 + 8)
+    table = pa.table({**{name: [row[name]] for name in ("image_id", "width", "height", "annotations", "labels")}})
+    image = {"bytes": encode_picture(row["image"], "PNG"), "path": None}
+    table = table.append_column("image", pa.array([image]))
+    assert viz.class_sheet([table], label_names=LABEL_NAMES, per_class=2, tile=32).tobytes() == classes.tobytes()
     only = viz.class_sheet([row], labels=[2], per_class=2, tile=32)
     assert only.height == 48
     assert viz.contact_sheet([], tile=40).size == (56, 56)
