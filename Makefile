@@ -7,7 +7,11 @@ STAMP := $(VENV)/.installed
 # TORCH=1 also installs PyTorch and transformers, for DataLoader workers and labels; without it their tests are skipped.
 TORCH ?=
 
-.PHONY: help demo test test-datasets3 quality types bench fuzz clean
+# The browser of the viewer's tests, which are skipped without one: any of these, for example Debian's `chromium`.
+CHROMIUM ?= $(shell command -v chromium chromium-browser google-chrome | head -n 1)
+export SA1B_HF_CHROMIUM := $(CHROMIUM)
+
+.PHONY: help demo test test-datasets3 quality types bench fuzz notebooks pictures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -26,6 +30,7 @@ demo: $(STAMP)  ## stream the embedded sample and draw one example's masks
 	$(BIN)/python -m sa1b_hf.demo --out demo
 
 test: $(STAMP) $(if $(TORCH),$(VENV)/.torch)  ## run all tests
+	@test -n "$(CHROMIUM)" || echo "No Chromium was found: the viewer's browser tests are skipped."
 	$(BIN)/python -m pytest $(ARGS)
 
 test-datasets3:  ## run the builder's tests with datasets 3.6, in an environment of its own
@@ -48,6 +53,15 @@ bench: $(STAMP) $(if $(TORCH),$(VENV)/.torch)  ## compare with other readers, in
 	if $(BIN)/python -c "import torch" 2>/dev/null; then \
 	  $(BIN)/python benchmarks/bench_masks.py && $(BIN)/python benchmarks/bench_rle_torch.py --images 4 --rounds 3; \
 	else echo "end to end, and on the GPU: left out, because torch is not installed (make bench TORCH=1)"; fi
+	$(BIN)/python benchmarks/bench_masks.py
+	$(BIN)/python benchmarks/bench_viz.py
+	$(BIN)/python benchmarks/bench_memory.py
+
+notebooks: $(STAMP) $(VENV)/.torch  ## run the notebooks and keep their outputs
+	$(BIN)/python notebooks/run.py
+
+pictures: $(STAMP)  ## make the pictures of the documentation anew; needs a Chromium
+	$(BIN)/python docs/make_pictures.py docs/pictures
 
 fuzz: $(STAMP)  ## a million malformed masks under AddressSanitizer and UBSan, about a minute
 	SA1B_HF_FUZZ_STRINGS=1000000 $(BIN)/python -m pytest tests/test_rle_fuzz.py --timeout 1200

@@ -1,6 +1,6 @@
 """The viewer in a real browser: headless Chromium of the system, driven through its DevTools protocol.
 
-Skipped where there is no Chromium (`apt install chromium`) or no `playwright`; SA1B_HF_PICTURES=folder saves pictures.
+Skipped where there is no Chromium (`apt install chromium`) or no `playwright`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 from support.looking import make_converted
@@ -17,7 +16,7 @@ from sa1b_hf.places import find_place
 from sa1b_hf.testing import make_shard
 from sa1b_hf.viewer import Viewer, ViewerServer
 
-BROWSER = os.environ.get("BROWSER_PATH") or next(
+BROWSER = os.environ.get("SA1B_HF_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 pytestmark = [pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")]
@@ -296,25 +295,3 @@ def test_stranger(browser, server):
     )
     assert loaded is False
     context.close()
-
-
-@pytest.mark.skipif("SA1B_HF_PICTURES" not in os.environ, reason="pictures are made on demand: make pictures")
-def test_pictures(browser):
-    """The pictures of the documentation, of the embedded sample."""
-    folder = Path(os.environ["SA1B_HF_PICTURES"])
-    with ViewerServer(Viewer(find_place(None))) as server:
-        context = browser.new_context(viewport={"width": 1180, "height": 740}, color_scheme="dark")
-        page = context.new_page()
-        page.goto(server.url)
-        page.wait_for_selector(".tile img[src]")
-        page.wait_for_load_state("networkidle")
-        page.screenshot(path=folder / "viewer-grid.png")
-        open_image(page, 20)
-        slide(page, "min_predicted_iou", 0.92)
-        ready(page, "min_predicted_iou=0.92")
-        box = page.locator("#overlay").bounding_box()
-        page.emulate_media(color_scheme="light")
-        page.mouse.move(box["x"] + box["width"] * 0.46, box["y"] + box["height"] * 0.52)
-        page.wait_for_selector("#tip:not([hidden])")
-        page.screenshot(path=folder / "viewer-image.png")
-        context.close()
