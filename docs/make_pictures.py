@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import fcntl
 import os
 import pty
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from itertools import islice
 from pathlib import Path
 
@@ -30,12 +34,6 @@ def draw_masks(folder: Path) -> None:
     viz.contact_sheet(rows, columns=4, tile=232).save(folder / "contact-sheet.jpg", quality=88)
 
 
-def shrink(path: Path) -> None:
-    """Screenshots have few colours: 256 of them suffice."""
-    with Image.open(path) as picture:
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
 def photograph_viewer(folder: Path) -> None:
     """The grid and one image, in headless Chromium."""
     from playwright.sync_api import sync_playwright
@@ -48,7 +46,7 @@ def photograph_viewer(folder: Path) -> None:
         page.goto(server.url)
         page.wait_for_selector(".tile img[src]")
         page.wait_for_load_state("networkidle")
-        page.screenshot(path=folder / "viewer-grid.png")
+        page.screenshot(path=folder / "viewer-grid.jpg", type="jpeg", quality=84)
         page.emulate_media(color_scheme="light")
         page.evaluate("location.hash = 'image_id=9&min_predicted_iou=0.92'")
         page.wait_for_selector("#stage[data-ready]")
@@ -56,10 +54,8 @@ def photograph_viewer(folder: Path) -> None:
         box = page.locator("#overlay").bounding_box()
         page.mouse.move(box["x"] + box["width"] * 0.17, box["y"] + box["height"] * 0.46)
         page.wait_for_selector("#tip:not([hidden])")
-        page.screenshot(path=folder / "viewer-image.png")
+        page.screenshot(path=folder / "viewer-image.jpg", type="jpeg", quality=88)
         chromium.close()
-    for name in ("viewer-grid.png", "viewer-image.png"):
-        shrink(folder / name)
 
 
 class Screen:
@@ -94,11 +90,11 @@ def record_download(folder: Path) -> None:
 
     with tempfile.TemporaryDirectory() as temporary, MisbehavingServer() as server:
         mirror = Path(temporary) / "mirror"
-        for number in range(3):
+        for number in range(2):
             make_shard(mirror / f"sa_{number:06d}.tar", first_id=1 + 100 * number, num_images=60, preset="demo")
         links = [f"{path.name}\t{server.add(f'/{path.name}', path)}" for path in sorted(mirror.iterdir())]
         (Path(temporary) / "links.txt").write_text("\n".join(["file_name\tcdn_link", *links]))
-        arguments = "download shards --links links.txt --shards 0-2 --no-md5 --max-rate 2500K".split()
+        arguments = "download shards --links links.txt --shards 0-1 --no-md5 --max-rate 2500K".split()
         screen, kept = Screen(), Screen()
         for text in run_in_terminal([sys.executable, "-m", "sa1b_hf.cli", *arguments], temporary):
             screen.feed(text)
