@@ -107,7 +107,7 @@ def record_download(folder: Path) -> None:
 def run_in_terminal(command: list[str], folder: str):
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    environment = {**os.environ, "COLUMNS": str(COLUMNS), "LINES": str(LINES), "TERM": "xterm", "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(Path(__file__).parent.parent)}
     process = subprocess.Popen(command, stdout=slave, stderr=slave, stdin=slave, cwd=folder, env=environment)
     os.close(slave)
     decoder = codecs.getincrementaldecoder("utf-8")()

@@ -28,6 +28,8 @@ def run(path: Path) -> None:
 def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    # tqdm misses widgets, and says so with a path of this machine
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(FOLDER.parent), os.environ.get("PYTHONPATH")]))
     for path in sorted(FOLDER.glob("*.ipynb")):
         if not sys.argv[1:] or path.name in sys.argv[1:]:
