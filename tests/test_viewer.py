@@ -159,6 +159,12 @@ def test_there_are_no_other_files(visitor, target):
     assert visitor.get(target, Cookie=visitor.cookie).status == 404
 
 
+def test_a_port_that_is_taken(visitor, shard):
+    """The port of another server is an error that says what to do."""
+    with pytest.raises(ConfigError, match=f"port {visitor.server.port} cannot be had"):
+        ViewerServer(Viewer(find_place(str(shard.path))), visitor.server.port)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD"])
 def test_nothing_can_be_changed(visitor, method):
     """Only GET is understood."""
@@ -339,18 +345,21 @@ from datasets import load_dataset
 ds = load_dataset("me/sa1b", split="train")
 
 
-def keep_masks(row):
-    kept = [
+def find_masks(row):
+    return [
         number
         for number, mask in enumerate(row["annotations"])
         if mask["predicted_iou"] >= 0.9
         and mask["area"] >= 100
         and [*row["labels"][number]["label_ids"], -1][0] in [0, 2]
     ]
-    return {name: [row[name][number] for number in kept] for name in ['annotations', 'labels']}
 
 
-ds = ds.map(keep_masks, features=ds.features).filter(lambda row: len(row["annotations"]) > 0)
+def keep_masks(row):
+    return {name: [row[name][number] for number in find_masks(row)] for name in ["annotations", "labels"]}
+
+
+ds = ds.filter(lambda row: len(find_masks(row)) > 0).map(keep_masks, features=ds.features)
 """
     )
     odd = Place("shards", "x", arguments={"path": "sa1b.py", "data_dir": 'it\'s "mine" \\ 😀'})

@@ -30,16 +30,19 @@ ds = load_dataset({arguments})
 _KEEP: Final = """\
 
 
-def keep_masks(row):
-    kept = [
+def find_masks(row):
+    return [
         number
         for number, mask in enumerate(row["annotations"])
         if {conditions}
     ]
-    return {{name: [row[name][number] for number in kept] for name in {columns!r}}}
 
 
-ds = ds.map(keep_masks, features=ds.features).filter(lambda row: len(row["annotations"]) > 0)
+def keep_masks(row):
+    return {{name: [row[name][number] for number in find_masks(row)] for name in {columns}}}
+
+
+ds = ds.filter(lambda row: len(find_masks(row)) > 0).map(keep_masks, features=ds.features)
 """
 
 
@@ -145,7 +148,7 @@ def code_lines(place: Place, selection: MaskSelection, *, has_labels: bool = Fal
     if is_native or not options:
         return text
     columns = ["annotations", "labels"] if has_labels else ["annotations"]
-    return text + _KEEP.format(conditions="\n        and ".join(_conditions(selection)), columns=columns)
+    return text + _KEEP.format(conditions="\n        and ".join(_conditions(selection)), columns=json.dumps(columns))
 
 
 def _optional(kind: Callable[[str], _T], text: str | None) -> _T | None:

@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from sa1b_hf.errors import ConfigError
+
 from ._answers import Answer, Viewer
 
 __all__ = ["ViewerServer"]
@@ -46,6 +48,11 @@ class ViewerServer:
     port
         0 for any that is free.
 
+    Raises
+    ------
+    ConfigError
+        The port is taken, or not allowed.
+
     Attributes
     ----------
     url
@@ -64,7 +71,11 @@ class ViewerServer:
 
     def __init__(self, viewer: Viewer, port: int = 0) -> None:
         self._viewer = viewer
-        self._server = _Server((_LOOPBACK, port), _Handler)
+        try:
+            self._server = _Server((_LOOPBACK, port), _Handler)
+        except OSError as error:
+            viewer.close()
+            raise ConfigError(f"port {port} cannot be had: {error.strerror}; 0 takes any that is free") from error
         self._server.viewer = viewer
         self._server.token = secrets.token_urlsafe(32)
         self.port = int(self._server.server_address[1])
