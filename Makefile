@@ -35,9 +35,9 @@ test: $(STAMP) $(if $(TORCH),$(VENV)/.torch)  ## run all tests
 
 test-datasets3:  ## run the builder's tests with datasets 3.6, in an environment of its own
 	$(MAKE) VENV=.venv-datasets3 CONSTRAINTS=requirements/constraints-datasets3.txt test \
-	  ARGS="tests/test_builder.py tests/test_streaming.py tests/test_loading_script.py tests/test_reader.py tests/test_hub.py tests/test_card.py $(ARGS)"
 	  ARGS="tests/test_builder.py tests/test_streaming.py tests/test_loading_script.py tests/test_reader.py \
-	  tests/test_parts.py tests/test_resume.py $(ARGS)"
+	  tests/test_parts.py tests/test_resume.py tests/test_convert.py tests/test_dataset_index.py tests/test_labels.py \
+	  tests/test_hub.py tests/test_card.py $(ARGS)"
 
 quality: $(STAMP)  ## formatting and lint
 	$(BIN)/ruff format --check .
@@ -53,12 +53,12 @@ bench: $(STAMP) $(if $(TORCH),$(VENV)/.torch)  ## compare with other readers, in
 	if $(BIN)/python -c "import torch" 2>/dev/null; then \
 	  $(BIN)/python benchmarks/bench_masks.py && $(BIN)/python benchmarks/bench_rle_torch.py --images 4 --rounds 3; \
 	else echo "end to end, and on the GPU: left out, because torch is not installed (make bench TORCH=1)"; fi
-	$(BIN)/python benchmarks/bench_masks.py
 	$(BIN)/python benchmarks/bench_viz.py
 	$(BIN)/python benchmarks/bench_memory.py
 
 notebooks: $(STAMP) $(VENV)/.torch  ## run the notebooks and keep their outputs
-	$(BIN)/python notebooks/run.py
+	for notebook in notebooks/*.ipynb; do \
+	  HF_HUB_OFFLINE=1 HF_DATASETS_DISABLE_PROGRESS_BARS=1 $(BIN)/python tests/support/run_notebook.py --save $$notebook; done
 
 pictures: $(STAMP)  ## make the pictures of the documentation anew; needs a Chromium
 	$(BIN)/python docs/make_pictures.py docs/pictures

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -30,7 +31,8 @@ def save(path):
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": "."}}).execute()
+    with tempfile.TemporaryDirectory() as folder:  # for what a notebook writes
+        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}}).execute()
     notebook.metadata.pop("language_info", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
