@@ -16,7 +16,7 @@ from .transport import RawReader
 __all__ = ["Connection", "Line", "run_connections"]
 
 _MIN_READ: Final = 16 << 10
-_MAX_READ: Final = 256 << 10
+_MAX_READ: Final = 1 << 20
 _MIN_RATE: Final = 4096.0
 _TICK: Final = 0.2
 _FAREWELL: Final = 2.0

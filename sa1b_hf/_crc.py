@@ -1,11 +1,16 @@
-"""CRC-32 of a whole from the CRC-32 of its parts, for engines that cannot join them themselves."""
+"""CRC-32 by the fastest engine there is, and of a whole from its parts for engines that cannot join them themselves."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["crc32_combine"]
+from .inflate import resolve_engine
+
+__all__ = ["crc32", "crc32_combine"]
+
+crc32: Final = resolve_engine()[1].crc32
+"""As `zlib.crc32`, up to five times as fast."""
 
 _POLYNOMIAL: Final = 0xEDB88320  # of RFC 1952, bits reversed: the highest bit is the coefficient of x^0
 _ONE: Final = 1 << 31

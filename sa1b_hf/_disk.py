@@ -11,13 +11,31 @@ from typing import Final
 
 from .errors import SA1BError, SourceError
 
-__all__ = ["RESERVE", "check_space", "disk_problem", "make_folder", "publish", "sync_folder", "write_small"]
+__all__ = [
+    "RESERVE",
+    "allocated",
+    "check_space",
+    "disk_problem",
+    "make_folder",
+    "publish",
+    "sync_folder",
+    "write_small",
+]
 
 RESERVE: Final = 256 << 20
 """Bytes that a download leaves free on the disk."""
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def allocated(path: Path) -> int:
+    """Give the bytes that a file, which may have holes, takes on the disk; 0 if there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0
+    return getattr(stat, "st_blocks", 0) * 512
 
 
 def check_space(folder: Path, needed: int, *, shard: str | None = None) -> None:

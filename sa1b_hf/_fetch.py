@@ -6,12 +6,12 @@ import logging
 import os
 import re
 import threading
-import zlib
 from io import FileIO
 from pathlib import Path
 from typing import Final
 
 from ._connections import Connection, Line, run_connections
+from ._crc import crc32
 from ._disk import check_space, disk_problem
 from ._halt import Halt
 from ._journal import Journal, Key
@@ -125,7 +125,7 @@ class Fetch:
             data = connection.read(end - at)
             if not data:
                 raise refused(self._remote.location, f"the source ended at byte {at}", "truncated-source", offset=at)
-            crc = zlib.crc32(data, crc)
+            crc = crc32(data, crc)
             write_at(file, self._part, at, data)
             at += len(data)
         self._journal.add(index, crc)

@@ -11,7 +11,7 @@ from .links import DOWNLOADS_PAGE, SignedUrl
 __all__ = ["forecast_expiry"]
 
 
-def forecast_expiry(waiting: Iterable[tuple[Origin, int]], rate: float, now: datetime) -> str | None:
+def forecast_expiry(waiting: Iterable[tuple[Origin, int]], rate: float, now: datetime, *, ahead: int = 0) -> str | None:
     """Tell which shard will begin after its link has expired.
 
     Parameters
@@ -22,6 +22,8 @@ def forecast_expiry(waiting: Iterable[tuple[Origin, int]], rate: float, now: dat
         Bytes per second.
     now
         Timezone-aware.
+    ahead
+        Bytes of shards under way, which come first.
 
     Returns
     -------
@@ -31,7 +33,7 @@ def forecast_expiry(waiting: Iterable[tuple[Origin, int]], rate: float, now: dat
     """
     if rate <= 0:
         return None
-    num_bytes = 0
+    num_bytes = ahead
     for origin, size in waiting:
         expires_at = origin.location.expires_at if isinstance(origin.location, SignedUrl) else None
         # A century is forever, and more than a timedelta takes.

@@ -57,10 +57,18 @@ class RateLimit:
     ----------
     max_rate
         Bytes per second, None for no limit.
+    num_shares
+        Into how many equal shares it may be divided.
+
+    Attributes
+    ----------
+    share
+        The rate of each share, for what limits itself; None for no limit.
 
     """
 
-    def __init__(self, max_rate: float | None) -> None:
+    def __init__(self, max_rate: float | None, *, num_shares: int = 1) -> None:
+        self.share = None if max_rate is None else max_rate / num_shares
         self._max_rate = max_rate
         self._lock = threading.Lock()
         self._due = time.monotonic()

@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, UnknownHandler
 
 from ._resume import DropError, ResumingReader, changed, describe, masked, refused, status_problem
+from ._tls import ADVICE, tls_context
 from ._version import __version__
 from .errors import ConfigError
 
@@ -88,7 +89,7 @@ class HttpReader(ResumingReader):
         self._timeout = timeout
         self._opener = OpenerDirector()
         # No error or redirect handlers: theirs quote URLs, read bodies without bound and forward credentials.
-        for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler(), UnknownHandler()):
+        for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler(context=tls_context()), UnknownHandler()):
             self._opener.add_handler(handler)
         self._response: HTTPResponse | None = None
         self._torn = False
@@ -154,7 +155,7 @@ class HttpReader(ResumingReader):
         if isinstance(error, URLError) and isinstance(error.reason, Exception):
             error = error.reason
         if isinstance(error, ssl.SSLCertVerificationError):
-            message = f"the server's certificate is not trusted: {error.verify_message}"
+            message = f"the server's certificate is not trusted: {error.verify_message}; {ADVICE}"
             return refused(self.location, message, "untrusted-certificate")
         if isinstance(error, (URLError, UnicodeError)):
             return ConfigError(f"{self.location}: the host name, or the proxy in the environment, cannot be used")

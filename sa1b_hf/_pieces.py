@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import zlib
 from collections.abc import Collection, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Final
 
+from ._crc import crc32
 from ._disk import disk_problem
 from ._halt import Halt
 from ._journal import Key
@@ -184,6 +184,6 @@ def _read_crc(file: FileIO, start: int, end: int) -> int | None:
     while start < end:
         if not (count := file.readinto(buffer[: end - start])):
             return None
-        crc = zlib.crc32(buffer[:count], crc)
+        crc = crc32(buffer[:count], crc)
         start += count
     return crc

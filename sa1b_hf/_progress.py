@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from typing import Any
 
-from datasets.utils import are_progress_bars_disabled, tqdm
+from tqdm.auto import tqdm
 
 __all__ = ["Progress", "ShardBar"]
 
+_TRUE = frozenset({"1", "ON", "YES", "TRUE"})
+
 
 class Progress:
-    """The bar for everything; `datasets.disable_progress_bars` silences it too.
+    """The bar for everything; what silences the bars of `datasets` silences it too.
 
     Parameters
     ----------
@@ -25,12 +29,15 @@ class Progress:
     ----------
     num_bytes
         Bytes that arrived.
+    num_left
+        Bytes that are still to arrive.
 
     """
 
     def __init__(self, total: int, *, enabled: bool) -> None:
         self.enabled = enabled
         self.num_bytes = 0
+        self.num_left = total
         self.lock = threading.Lock()
         self._began = time.monotonic()
         self._bar = make_bar(total, "SA-1B", enabled=enabled)
@@ -42,20 +49,23 @@ class Progress:
 
     def expect(self, more: int) -> None:
         """Change the total."""
-        if self._bar is not None:
-            with self.lock:
+        with self.lock:
+            self.num_left += more
+            if self._bar is not None:
                 self._bar.total += more
 
     def found(self, count: int) -> None:
         """Count bytes that were there already, which say nothing about the rate."""
-        if self._bar is not None:
-            with self.lock:
+        with self.lock:
+            self.num_left -= count
+            if self._bar is not None:
                 self._bar.initial += count
                 self._bar.update(count)
 
     def arrived(self, count: int) -> None:
         """Count bytes that arrived; the caller holds `lock`."""
         self.num_bytes += count
+        self.num_left -= count
         if self._bar is not None:
             self._bar.update(count)
 
@@ -126,6 +136,13 @@ class ShardBar:
 
 def make_bar(total: int | None, title: str, *, enabled: bool, initial: int = 0) -> Any:
     """Make one bar that counts bytes; None if bars are not wanted."""
-    if not enabled or are_progress_bars_disabled():
+    if not enabled or are_bars_disabled():
         return None
     return tqdm(total=total, initial=initial, desc=title, unit="B", unit_scale=True, leave=False)
+
+
+def are_bars_disabled() -> bool:
+    """Tell whether bars of `datasets` are switched off, without importing it for that."""
+    if (library := sys.modules.get("datasets.utils")) is not None:
+        return bool(library.are_progress_bars_disabled())
+    return os.environ.get("HF_DATASETS_DISABLE_PROGRESS_BARS", "").upper() in _TRUE

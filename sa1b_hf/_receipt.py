@@ -54,6 +54,16 @@ class Places:
         return self.hidden / f"{self.name}.journal"
 
     @property
+    def aria2c_part(self) -> Path:
+        """The shard while aria2c fills it."""
+        return self.hidden / f"{self.name}.aria2c"
+
+    @property
+    def aria2c_journal(self) -> Path:
+        """Which file it is that aria2c fetches."""
+        return self.hidden / f"{self.name}.aria2c.journal"
+
+    @property
     def lock(self) -> Path:
         """See `sa1b_hf._lock`."""
         return self.hidden / f"{self.name}.lock"

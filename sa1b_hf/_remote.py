@@ -56,6 +56,10 @@ class Remote:
         The source without secrets.
     path
         Path part of the URL, which new links to the same file have in common.
+    is_http
+        Its address begins with ``http://`` or ``https://``.
+    has_headers
+        A token or headers of the user go with each request.
 
     """
 
@@ -75,9 +79,10 @@ class Remote:
         self._options = dict(storage_options or {})
         self._token = token
         self._sleep = sleep
-        address = self._address()
-        self._is_http = address.lower().startswith(("http://", "https://"))
-        self._local = None if self._is_http else local_path(address)
+        self.has_headers = token is not None or bool(self._options)
+        address = self.reveal()
+        self.is_http = address.lower().startswith(("http://", "https://"))
+        self._local = None if self.is_http else local_path(address)
         self.location = masked(address)
         self.path = str(self._local.resolve()) if self._local else urlsplit(self.location).path
 
@@ -93,11 +98,11 @@ class Remote:
             See `sa1b_hf.transport.open_raw`.
 
         """
-        with self._open_http(0, 1, None) if self._is_http else self._open_other(0) as reader:
+        with self._open_http(0, 1, None) if self.is_http else self._open_other(0) as reader:
             if isinstance(reader, HttpReader):
                 return Found(*reader.identity, reader.takes_ranges)
             # All files that are opened in fsspec's memory share one position.
-            takes_ranges = not self._address().startswith("memory:")
+            takes_ranges = not self.reveal().startswith("memory:")
             return Found(reader.size, *self._validators(reader), takes_ranges)
 
     def open(self, start: int, stop: int, found: Found) -> RawReader:
@@ -111,7 +116,7 @@ class Remote:
             See `sa1b_hf.transport.open_raw`.
 
         """
-        if self._is_http:
+        if self.is_http:
             return self._open_http(start, stop if found.takes_ranges else None, found)
         reader = self._open_other(start)
         if (reader.size, *self._validators(reader)) != (found.size, found.etag, found.modified):
@@ -119,7 +124,8 @@ class Remote:
             raise changed(self.location, "its size or its time of change is another than at the beginning")
         return reader
 
-    def _address(self) -> str:
+    def reveal(self) -> str:
+        """Give the whole address; never print it."""
         return self._source.reveal() if isinstance(self._source, SupportsReveal) else os.fspath(self._source)
 
     def _open_http(self, start: int, stop: int | None, found: Found | None) -> HttpReader:
@@ -130,7 +136,7 @@ class Remote:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         return HttpReader(
-            self._address(),
+            self.reveal(),
             offset=start,
             stop=stop,
             retries=self._retries,
@@ -142,7 +148,7 @@ class Remote:
 
     def _open_other(self, start: int) -> RawReader:
         return open_raw(
-            self._address(),
+            self.reveal(),
             offset=start,
             retries=self._retries,
             timeout=self._timeout,

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from ._aria2c import control_file, run_aria2c
 from ._connections import Line
-from ._disk import check_space, disk_problem, make_folder, publish
+from ._disk import allocated, check_space, disk_problem, make_folder, publish
 from ._fetch import Fetch, fetch_unsized, spot_check
 from ._halt import Halt, RateLimit
 from ._journal import Journal, Key, read_journal
@@ -20,6 +21,7 @@ from ._pieces import check_pieces, open_part
 from ._progress import ShardBar
 from ._receipt import Places, Receipt, read_receipt, write_receipt
 from ._remote import Found, Remote
+from ._resume import changed
 from ._terms import MEAN_SIZE, PIECE, DownloadedShard, Terms
 from .catalog import shard_info
 from .errors import SA1BError, SourceChangedError, SourceError
@@ -170,6 +172,8 @@ class ShardDownload:
             check_space(self.places.hidden, MEAN_SIZE, shard=self._origin.name)
             self._bar.start(None, 0)
             fetch_unsized(remote, found, self.places.part, line=line, halt=halt)
+        elif terms.engine == "aria2c":
+            self._fetch_by_aria2c(remote, found, found.size, line, halt)
         else:
             self._fetch_pieces(remote, found, found.size, line, halt)
 
@@ -192,6 +196,25 @@ class ShardDownload:
                 Fetch(remote, found, places.part, journal, set(pieces), line=line, halt=halt).run()
         if found.etag is found.modified is self._expected_md5 is None and found.takes_ranges:
             spot_check(remote, found, places.part, key)
+
+    def _fetch_by_aria2c(self, remote: Remote, found: Found, size: int, line: Line, halt: Halt) -> None:
+        places = self.places
+        key = Key(self._origin.name, remote.path, size, PIECE, found.etag, found.modified)
+        if read_journal(places.aria2c_journal)[0] != key or not found.takes_ranges:
+            self._discard()
+        Journal(places.aria2c_journal, key, {}).close()
+        done = min(allocated(places.aria2c_part), size)
+        check_space(places.hidden, size - done, shard=key.name)
+        self._bar.start(size, done)
+        run_aria2c(remote, places.aria2c_part, line=line, halt=halt)
+        # It does not notice when a file is replaced under its hands.
+        if remote.probe() != found:
+            raise changed(remote.location, "its size, ETag or Last-Modified is another than at the beginning")
+        if found.takes_ranges:
+            spot_check(remote, found, places.aria2c_part, key)
+        places.journal.unlink(missing_ok=True)
+        places.aria2c_part.replace(places.part)
+        places.aria2c_journal.unlink()
 
     def _check_size(self, remote: Remote, size: int | None) -> None:
         """Refuse a file by its length before the first of its 11 GB."""
@@ -248,7 +271,7 @@ class ShardDownload:
         # The receipt comes first: if the power fails in between, it speaks of a file that is not there yet.
         self._write_receipt(places.part, report)
         publish(places.part, places.final)
-        places.journal.unlink(missing_ok=True)
+        self._discard()
 
     def _write_receipt(self, path: Path, report: ShardReport) -> None:
         stat = path.stat()
@@ -256,8 +279,10 @@ class ShardDownload:
         write_receipt(self.places.receipt, receipt)
 
     def _discard(self) -> None:
-        self.places.journal.unlink(missing_ok=True)
-        self.places.part.unlink(missing_ok=True)
+        places = self.places
+        part = places.aria2c_part
+        for path in (places.journal, places.part, places.aria2c_journal, part, control_file(part)):
+            path.unlink(missing_ok=True)
 
     def _result(self, status: Status, size: int, md5: str | None) -> DownloadedShard:
         origin = self._origin

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from .verify import CATALOGUE, Checksums
 
@@ -28,6 +28,7 @@ class Terms:
     checksums: Checksums = CATALOGUE
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    engine: Literal["builtin", "aria2c"] = "builtin"
 
 
 @dataclass(frozen=True)

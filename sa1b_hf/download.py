@@ -13,7 +13,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final, Literal
 
-from ._disk import check_space, make_folder
+from ._aria2c import check_aria2c
+from ._disk import allocated, check_space, make_folder
 from ._forecast import forecast_expiry
 from ._halt import Halt, RateLimit
 from ._origins import Origin, check_links, choose_shards, find_origins
@@ -49,6 +50,9 @@ class DownloadOptions(Terms):
         MD5 by shard name, ``"catalogue"`` for those that come with the package, or None to accept any whole shard.
     storage_options, token
         As in `sa1b_hf.transport.open_raw`.
+    engine
+        ``"builtin"``, or ``"aria2c"`` to leave the fetching of ``http(s)://`` addresses to that program, if it is
+        installed. What arrived is checked in the same way; `max_rate` is divided evenly among `shards_at_once`.
     shards_at_once
         How many shards to download at a time; with ``delete_after`` also how many are on the disk at most.
     max_rate
@@ -74,6 +78,8 @@ class DownloadOptions(Terms):
             raise ConfigError(f"timeout: expected seconds above 0, found {self.timeout}")
         if self.max_rate is not None and not self.max_rate > 0:
             raise ConfigError(f"max_rate: expected bytes per second above 0, found {self.max_rate}")
+        if self.engine not in {"builtin", "aria2c"}:
+            raise ConfigError(f"engine: expected 'builtin' or 'aria2c', found {self.engine!r}")
         if self.on_error not in {"raise", "warn"}:
             raise ConfigError(f"on_error: expected 'raise' or 'warn', found {self.on_error!r}")
         expected_md5("sa_000000", self.checksums)
@@ -121,7 +127,7 @@ def download(
     Raises
     ------
     ConfigError, LinksError, MissingShardsError
-        At once: see `sa1b_hf._origins`.
+        At once: see `sa1b_hf._origins`; or the program of the engine is not installed.
     LinkExpiredError
         At once, before a byte is sent.
     SourceError
@@ -156,7 +162,7 @@ class _Run:
         self._options = options
         self._delete_after = delete_after
         self._halt = Halt()
-        self._limit = RateLimit(options.max_rate)
+        self._limit = RateLimit(options.max_rate, num_shares=options.shards_at_once)
         # Finished shards first: a rerun gives them at once.
         self._waiting = deque(sorted(origins, key=lambda origin: not self._is_finished(origin)))
         self._running: dict[Future[DownloadedShard | None], ShardDownload] = {}
@@ -166,6 +172,8 @@ class _Run:
     def start(self) -> Iterator[DownloadedShard]:
         """Check what can be checked beforehand."""
         missing = [origin for origin in self._waiting if not self._is_finished(origin)]
+        if self._options.engine == "aria2c":
+            check_aria2c()
         check_links(missing)
         make_folder(self._folder)
         self._check_disk(missing)
@@ -179,7 +187,7 @@ class _Run:
 
     def _check_disk(self, missing: Sequence[Origin]) -> None:
         """Refuse what cannot fit before the first byte; what was begun has its blocks already."""
-        needed = [max(_size(origin) - _allocated(Places(self._folder, origin.name).part), 0) for origin in missing]
+        needed = [max(_size(origin) - allocated(Places(self._folder, origin.name).part), 0) for origin in missing]
         if self._options.checksums != CATALOGUE:
             return  # shards of unknown origin may be much smaller; each is checked when its size is known
         at_once = self._options.shards_at_once if self._delete_after else len(needed)
@@ -238,19 +246,11 @@ class _Run:
         if self._warned or time.monotonic() - self._began < _FORECAST_AFTER:
             return
         waiting = [(origin, _size(origin)) for origin in self._waiting]
-        if sentence := forecast_expiry(waiting, self._progress.rate, datetime.now(timezone.utc)):
+        ahead = max(self._progress.num_left - sum(size for _, size in waiting), 0)
+        if sentence := forecast_expiry(waiting, self._progress.rate, datetime.now(timezone.utc), ahead=ahead):
             self._warned = True
             _LOG.warning("%s", sentence)
 
 
 def _size(origin: Origin) -> int:
     return shard_info(origin.number).size_bytes or MEAN_SIZE
-
-
-def _allocated(path: Path) -> int:
-    """Bytes that a file, which may have holes, takes on the disk."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return 0
-    return getattr(stat, "st_blocks", 0) * 512

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ._deep import deep_check
+from ._checksum_file import read_checksums
 from ._salvage_check import Salvage, salvage_check
 from .catalog import KnownBad, ShardInfo, identify_md5, parse_shard_name, shard_info
 from .errors import ConfigError, MissingShardsError, ShardError
@@ -18,7 +18,16 @@ from .reports import PassReport
 from .source import open_shard
 from .tar import SkippedMember, iter_members
 
-__all__ = ["CATALOGUE", "Checksums", "ShardReport", "Status", "expected_md5", "verify_shard", "verify_shards"]
+__all__ = [
+    "CATALOGUE",
+    "Checksums",
+    "ShardReport",
+    "Status",
+    "expected_md5",
+    "read_checksums",
+    "verify_shard",
+    "verify_shards",
+]
 
 _BUFFER: Final = 1 << 20
 _SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
@@ -27,7 +36,7 @@ CATALOGUE: Final = "catalogue"
 """Compare with the MD5s that come with the package."""
 
 Checksums = Mapping[str, str] | Literal["catalogue"] | None
-"""MD5 by shard name (``sa_000020``), those of the catalogue, or None to compare with nothing."""
+"""MD5 by shard name (``sa_000020``, see `read_checksums`), those of the catalogue, or None to compare with nothing."""
 
 Status = Literal["verified", "complete-unverified", "known-bad", "wrong-md5", "damaged", "missing"]
 """``verified``: the MD5 is the expected one. ``complete-unverified``: whole by its structure and gzip checksum, but no
@@ -117,7 +126,8 @@ def expected_md5(name: str, checksums: Checksums) -> str | None:
     if checksums is None:
         return None
     if isinstance(checksums, Mapping):
-        return checksums.get(name)
+        md5 = checksums.get(name)
+        return None if md5 is None else md5.lower()
     if checksums != CATALOGUE:
         raise ConfigError(f"checksums: expected MD5s by shard name, 'catalogue' or None, found {checksums!r}")
     number = parse_shard_name(name)
@@ -179,6 +189,8 @@ def verify_shard(
         _walk(found, on_bytes)
     report = _judge(found)
     if deep:
+        from ._deep import deep_check  # noqa: PLC0415 -- it needs `datasets`, which a download has no use for
+
         content = deep_check(path, name)
         if report.status == "complete-unverified" and not content.is_clean:
             report = replace(report, status="damaged", reason="content", message=f"{name}: {content}")
@@ -190,8 +202,8 @@ def verify_shards(
     places: Iterable[str | Path],
     *,
     checksums: Checksums = CATALOGUE,
-    deep: bool = False,
     structure: bool | None = None,
+    deep: bool = False,
     salvage: bool = False,
 ) -> Iterator[ShardReport]:
     """Check files, and all shards in folders, one after the other.
@@ -200,7 +212,7 @@ def verify_shards(
     ----------
     places
         Paths of files or folders.
-    checksums, deep, structure, salvage
+    checksums, structure, deep, salvage
         As in `verify_shard`.
 
     Yields
@@ -221,7 +233,7 @@ def verify_shards(
             if not files:
                 raise MissingShardsError(f"{place}: expected files named sa_000000.tar …, found none")
         for file in files:
-            yield verify_shard(file, checksums=checksums, deep=deep, structure=structure, salvage=salvage)
+            yield verify_shard(file, checksums=checksums, structure=structure, deep=deep, salvage=salvage)
 
 
 def hash_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:

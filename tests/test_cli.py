@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -12,11 +13,14 @@ import traceback
 from pathlib import Path
 
 import click
+import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
+from datasets import load_dataset
 from support.downloading import hurry, shard_bytes
 from support.misbehaving_server import Answer, MisbehavingServer, redirect, web_page
 
+import sa1b_hf  # noqa: F401 -- registers the builder
 from sa1b_hf import catalog
 from sa1b_hf.cli import COMMANDS, main
 from sa1b_hf.download import DownloadOptions, download
@@ -102,6 +106,7 @@ def test_download_and_verify(mirror, tmp_path):
     assert "complete-unverified" in result.stdout
     assert "75 images delivered of 75 seen" in result.stdout
     assert run("verify", out, "--no-md5", "--format", "quiet").output == ""
+    assert run("verify", out, "--no-md5", "-q", "--format", "json").output == ""
     states = [json.loads(line)["state"] for line in run(
         "shards", "--shards", "0-2", "--folder", out, "--format", "json"
     ).stdout.splitlines()]  # fmt: skip
@@ -256,26 +261,59 @@ def test_no_secret_leaves(fault, known_md5, body, tmp_path, caplog, capfd):
     assert not [blob[:300] for blob in blobs if CANARY.encode() in blob]
 
 
-def test_no_secret_in_prepared_data(body, tmp_path):
-    """A dataset prepared through links has no signature in its cache, its Parquet file, its info or its pickle."""
-    from datasets import load_dataset
+def _published(ds, folder: Path) -> list[bytes]:
+    """Everything about a dataset that may leave the machine; a dataset card belongs into this list too."""
+    ds.to_parquet(folder / "out.parquet")
+    ds.remove_columns("image").to_json(folder / "out.jsonl")
+    ds.save_to_disk(str(folder / "saved"))
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    metadata = [pyarrow.parquet.read_schema(folder / "out.parquet").metadata, ds.data.schema.metadata]
+    return [path.read_bytes() + str(path).encode() for path in files] + [repr(metadata).encode()]
 
-    import sa1b_hf  # noqa: F401 -- registers the builder
 
+def _stream_all(links: Path) -> list[object]:
+    """Give the stream, its rows without pictures, and the error that ended it with the values of its frames."""
+    stream = load_dataset("sa1b.py", links=str(links), split="train", streaming=True)
+    kept: list[object] = [stream, stream.info, stream.features]
+    try:
+        kept.extend({**row, "image": None} for row in stream)
+    except SA1BError as error:
+        kept.append(error)
+        kept.append("".join(traceback.TracebackException.from_exception(error, capture_locals=True).format()))
+    return kept
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "stalled"])  # which takes minutes
+def test_no_secret_leaves_a_stream(fault, body, tmp_path, caplog, capfd):
+    """Streaming through links, to the end or to an error, shows the signature to nobody."""
+    caplog.set_level(logging.DEBUG)
+    with MisbehavingServer() as server:
+        server.add("/b/sa_000000.tar", body, then=Answer(status=403))
+        url = server.add("/a/sa_000000.tar", body, then=FAULTS[fault])
+        links = tmp_path / "links.txt"
+        links.write_text(f"sa_000000.tar\t{url}?oh={CANARY}&oe=7fffffff\n")
+        kept = _stream_all(links)
+        assert any(CANARY in seen.target for seen in server.requests)
+    assert len(kept) == (78 if fault == "healthy" else len(kept))
+    printed = capfd.readouterr()
+    texts = [printed.out, printed.err, caplog.text, *map(str, kept), *map(repr, kept)]
+    blobs = [text.encode() for text in texts] + [pickle.dumps(item) for item in kept]
+    assert not [blob[:300] for blob in blobs if CANARY.encode() in blob]
+
+
+def test_no_secret_in_prepared_data(body, tmp_path, caplog, capfd):
+    """A dataset prepared through links has no signature in its cache, its exports, its info or its pickle."""
+    caplog.set_level(logging.DEBUG)
     with MisbehavingServer() as server:
         links = tmp_path / "links.txt"
         links.write_text(f"sa_000000.tar\t{server.add('/a/sa_000000.tar', body)}?oh={CANARY}&oe=7fffffff\n")
         cache = tmp_path / "cache"
         ds = load_dataset("sa1b.py", links=str(links), cache_dir=str(cache), split="train")
-        stream = load_dataset("sa1b.py", links=str(links), split="train", streaming=True)
-        next(iter(stream))
-    ds.to_parquet(tmp_path / "out.parquet")
-    blobs = [
-        path.read_bytes() + str(path).encode()
-        for path in [*cache.rglob("*"), tmp_path / "out.parquet"]
-        if path.is_file()
-    ]
-    blobs += [pickle.dumps(ds), pickle.dumps(stream), repr((ds, stream, ds.info, stream.info, ds.data)).encode()]
+    out = tmp_path / "out"
+    out.mkdir()
+    printed = capfd.readouterr()
+    blobs = [path.read_bytes() + str(path).encode() for path in cache.rglob("*") if path.is_file()]
+    blobs += [pickle.dumps(ds), repr((ds, ds.info, ds.data, printed, caplog.text)).encode(), *_published(ds, out)]
     assert len(ds) == 75
     assert not any(CANARY.encode() in blob for blob in blobs)
 
@@ -293,6 +331,37 @@ def test_then(mirror, tmp_path):
     assert sorted(path.name for path in copies.iterdir()) == ["sa_000000.tar", "sa_000001.tar"]
     assert not list(out.glob("*.tar"))
     assert run(*common, "--then", "false {path}").exit_code == 0
+
+
+def test_own_md5s(mirror, body, tmp_path):
+    """A mirror's own list stands in for the catalogue, in downloading and in checking."""
+    listed = tmp_path / "MD5SUMS"
+    listed.write_text(f"{hashlib.md5(body).hexdigest()}  sa_000000.tar\n{'0' * 32}  sa_000001.tar\n")
+    common = ["download", tmp_path / "out", "--from", mirror, "--checksums", listed]
+    assert "verified" in run(*common, "--shards", "0").stdout
+    result = run(*common, "--shards", "1")
+    assert (result.exit_code, "expected MD5 000" in result.stderr) == (1, True)
+    lines = run("verify", mirror, "--checksums", listed, "--salvage", "--format", "json").stdout.splitlines()
+    assert [json.loads(line)["status"] for line in lines] == ["verified", "wrong-md5"]
+    assert json.loads(lines[1])["content"]["delivered"] == 75
+    assert run("verify", mirror, "--checksums", listed, "--no-md5").exit_code == 2
+
+
+def test_downloading_is_light(mirror, tmp_path):
+    """The command imports none of what only reading needs, and its process stays small, bars included."""
+    code = (
+        "import sys; from sa1b_hf.cli import main; main(standalone_mode=False)\n"
+        "print(sorted({'datasets', 'pandas', 'pyarrow', 'torch'} & set(sys.modules)))\n"
+        "import pathlib, re; status = pathlib.Path('/proc/self/status')\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1] if status.exists() else 0)"
+    )
+    line = ["download", tmp_path / "out", "--from", mirror, "--shards", "0-1", "--no-md5", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, line)], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    loaded, peak = done.stdout.splitlines()
+    assert loaded == "[]"
+    assert int(peak) < 80 << 10  # KiB; where the system does not tell, 0
 
 
 def test_report(mirror, tmp_path):

@@ -318,6 +318,7 @@ def test_forecast():
     assert forecast_expiry(waiting, 1000.0, now) is None
     sentence = forecast_expiry(waiting, 100.0, now)
     assert sentence.startswith("at the present 0.0 MB/s sa_000003 begins around 2026-01-01 00:00 UTC")
+    assert "MB/s sa_000002 begins" in forecast_expiry(waiting, 100.0, now, ahead=1000)
     assert forecast_expiry(waiting, 0.0, now) is None
     assert forecast_expiry([], 1.0, now) is None
 
@@ -388,7 +389,7 @@ def test_progress_counts_every_byte(body, tmp_path, monkeypatch):
             self.closed = True
 
     monkeypatch.setattr(_progress, "tqdm", Bar)
-    monkeypatch.setattr(_progress, "are_progress_bars_disabled", lambda: False)
+    monkeypatch.setattr(_progress, "are_bars_disabled", lambda: False)
     with MisbehavingServer() as server:
         url = server.add(PATH, body, script=[Answer(), *[Answer(cut_after=4 * PIECE)] * 2], then=Answer(status=403))
         with pytest.raises(SourceError):

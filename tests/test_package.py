@@ -29,6 +29,7 @@ ORDER = [
     "_urls",
     "links",
     "_resume",
+    "_tls",
     "_http",
     "_filesystem",
     "transport",
@@ -116,11 +117,13 @@ ORDER = [
     "_connections",
     "_remote",
     "_fetch",
+    "_aria2c",
     "_origins",
     "_forecast",
     "_progress",
     "_deep",
     "_salvage_check",
+    "_checksum_file",
     "verify",
     "_terms",
     "_receipt",
@@ -195,6 +198,55 @@ def test_import_is_fast():
     """Over `import datasets` the package adds less than 150 ms, the best of three."""
     code = "import datasets, time; t = time.perf_counter(); import sa1b_hf; print(time.perf_counter() - t)"
     assert min(float(_python(code)) for _ in range(3)) < 0.15
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sa1b_hf, sys; assert 'datasets' not in sys.modules; import datasets",
+        "import datasets; import sa1b_hf",
+        "import sa1b_hf; from datasets.load import load_dataset_builder",
+        "import sa1b_hf; from sa1b_hf import SA1B",
+        "import sa1b_hf, importlib; del __import__('sys').modules['sa1b_hf']; import sa1b_hf",
+        """import threading, sa1b_hf
+threads = [threading.Thread(target=__import__, args=('datasets',)) for _ in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()""",
+    ],
+    ids=["before", "after", "from", "through", "twice", "threads"],
+)
+def test_registers_in_any_order(code):
+    """Whoever imports `datasets`, and when: the builder is known, once, and the hook is gone."""
+    check = (
+        "\nimport sys, datasets, datasets.load"
+        "\nassert datasets.load_dataset_builder('sa1b.py').__class__.__name__ == 'SA1B'"
+        "\nassert [f for f in sys.meta_path if type(f).__module__ == 'sa1b_hf._register'] == []"
+        "\nassert type(datasets.load.__loader__.exec_module).__name__ == 'method'"
+        "\nassert not hasattr(datasets.load.PackagedDatasetModuleFactory.__mro__[1], '_knows_sa1b')"
+        "\nprint('known')"
+    )
+    assert "known" in _python(code + check)
+
+
+def test_an_import_that_fails_may_be_tried_again(tmp_path):
+    """A first import of `datasets` that breaks does not cost the registration."""
+    library = tmp_path / "datasets"
+    library.mkdir()
+    (library / "__init__.py").write_text("__version__ = '0'\nfrom . import load\n")
+    (library / "load.py").write_text(
+        "import os\nif 'BREAK' in os.environ:\n    raise ImportError('broken')\n"
+        "_PACKAGED_DATASETS_MODULES = {}\n"
+        "class PackagedDatasetModuleFactory:\n    def get_module(self): ...\n"
+    )
+    code = (
+        "import os, sys, sa1b_hf\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "os.environ['BREAK'] = ''\n"
+        "try:\n    import datasets\nexcept ImportError:\n    del os.environ['BREAK']\n"
+        "import datasets\n"
+        "print(*datasets.load._PACKAGED_DATASETS_MODULES)"
+    )
+    assert "sa1b.py" in _python(code)
 
 
 def test_public_names():

@@ -6,12 +6,13 @@ import hashlib
 import json
 
 import pytest
+from support.incompressible import compress, make_members, make_tar
 
 from sa1b_hf import verify
 from sa1b_hf.catalog import KnownBad, shard_info
 from sa1b_hf.errors import ConfigError, MissingShardsError
 from sa1b_hf.testing import FAULTS, make_shard
-from sa1b_hf.verify import expected_md5, verify_shard, verify_shards
+from sa1b_hf.verify import expected_md5, read_checksums, verify_shard, verify_shards
 
 SHARD_FAULTS = sorted(name for name, spec in FAULTS.items() if spec.scope == "shard")
 RECORD_FAULTS = ["torn_jpg", "not_a_jpg", "orphan_jpg", "json_truncated", "json_rle_bad_characters"]
@@ -146,3 +147,59 @@ def test_reports_are_json(good):
     values = json.loads(verify_shard(good.path, checksums=None, deep=True).to_json())
     assert values["is_ok"] is True
     assert values["content"]["delivered"] == 15
+
+
+def test_salvage_says_what_can_still_be_read(tmp_path):
+    """Behind damage in the middle of a shard images are still found; whole shards are not decoded for it."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    body = compress(make_tar(make_members(30)), "gnu-6")
+    middle = len(body) // 2
+    (folder / "sa_000001.tar").write_bytes(body[:middle] + bytes(200_000) + body[middle + 200_000 :])
+    make_shard(folder / "sa_000002.tar", num_images=5)
+    salvaged, whole = verify_shards([folder], checksums=None, salvage=True)
+    (plain,) = verify_shards([folder / "sa_000001.tar"], checksums=None, deep=True)
+    assert salvaged.status == "damaged"
+    assert whole.content is None
+    assert 20 < salvaged.content.seen <= 30
+    assert salvaged.content.seen > plain.content.seen
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{md5}  sa_000020.tar",
+        "{md5} *mirror/sa_000020.tar",
+        "MD5 (sa_000020.tar) = {md5}",
+        "sa_000020.tar,{md5}",
+        "{MD5}\tsa_000020",
+    ],
+)
+def test_lists_of_md5s(line, tmp_path):
+    """What md5sum and its relatives write is understood; headings and other files are passed over."""
+    md5 = "0123456789abcdef" * 2
+    path = tmp_path / "MD5SUMS"
+    path.write_text(f"\ufefffile,md5\n{md5}  README.md\n\n{line.format(md5=md5, MD5=md5.upper())}\n", encoding="utf-8")
+    assert read_checksums(path) == {"sa_000020": md5}
+    assert expected_md5("sa_000020", {"sa_000020": md5.upper()}) == md5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected lines such as"),
+        ("sa_000020.tar " + "0" * 31, "expected lines such as"),
+        (f"sa_000020.tar {'0' * 32} {'1' * 32}", "line 1: expected one file name and one MD5, found 1 and 2"),
+        (f"sa_000020.tar {'0' * 32}\nsa_000020.tar {'1' * 32}", "line 2: expected one MD5 of sa_000020"),
+        ("\0" * ((4 << 20) + 1), "more than 4 MiB"),
+        (None, "cannot be read"),
+    ],
+    ids=["empty", "short", "two", "contradiction", "huge", "absent"],
+)
+def test_lists_that_make_no_sense(text, message, tmp_path):
+    """What was expected is said, with the line."""
+    path = tmp_path / "MD5SUMS"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_checksums(path)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeVar
 
 import click
 
 from sa1b_hf.errors import ConfigError, LinkExpiredError, SA1BError, ShardError
 
 Format = Literal["human", "json", "quiet"]
+_F = TypeVar("_F", bound=Callable[..., Any])
+_QUIET: Final = "sa1b_hf.quiet"
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -19,14 +22,32 @@ INTERRUPTED: Final = 130
 _LINK_REASONS: Final = frozenset({"http-401", "http-403", "http-410"})
 _TARGET_REASONS: Final = frozenset({"disk-full", "read-only"})
 
-format_option = click.option(
-    "--format",
-    "style",
-    type=click.Choice(["human", "json", "quiet"]),
-    default="human",
-    show_default=True,
-    help="Lines to read, one JSON object a line, or nothing but errors.",
-)
+
+def _note_quiet(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta[_QUIET] = value
+
+
+def _choose_format(ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    return "quiet" if ctx.meta[_QUIET] else value
+
+
+def format_option(function: _F) -> _F:
+    """Add --format and its short form --quiet, which is looked at first."""
+    choice = click.option(
+        "--format",
+        "style",
+        type=click.Choice(["human", "json", "quiet"]),
+        default="human",
+        show_default=True,
+        callback=_choose_format,
+        help="Lines to read, one JSON object a line, or nothing but errors.",
+    )
+    quiet = click.option(
+        "-q", "--quiet", is_flag=True, is_eager=True, expose_value=False, callback=_note_quiet, help="--format quiet."
+    )
+    return choice(quiet(function))
+
+
 subset_option = click.option(
     "--subset", type=click.Choice(["1pct", "10pct", "full"]), help="10, 100 or all 1000 shards."
 )
@@ -34,11 +55,27 @@ shards_option = click.option("--shards", metavar="NUMBERS", help="Numbers and ra
 no_md5_option = click.option(
     "--no-md5", is_flag=True, help="Do not compare with the catalogue, for mirrors that packed the shards anew."
 )
+checksums_option = click.option(
+    "--checksums",
+    type=click.Path(dir_okay=False),
+    help="Compare with the MD5s in this file, as md5sum writes it, in place of the catalogue.",
+)
 
 
 def show(style: Format, line: str, fields: dict[str, Any]) -> None:
     if style != "quiet":
         click.echo(line if style == "human" else json.dumps(fields))
+
+
+def choose_checksums(checksums: str | None, *, no_md5: bool) -> Any:
+    """Give the value of `checksums=` that the options stand for."""
+    from sa1b_hf.verify import CATALOGUE, read_checksums  # noqa: PLC0415 -- `sa1b --help` needs none of it
+
+    if checksums is not None and no_md5:
+        raise ConfigError("expected one of --checksums and --no-md5, found both")
+    if checksums is not None:
+        return read_checksums(checksums)
+    return None if no_md5 else CATALOGUE
 
 
 def end(failed: int) -> None:

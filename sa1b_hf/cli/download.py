@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,18 @@ import click
 from sa1b_hf.download import DownloadOptions
 from sa1b_hf.download import download as iter_downloads
 
-from ._common import Format, end, format_option, gigabytes, no_md5_option, shards_option, show, subset_option
+from ._common import (
+    Format,
+    checksums_option,
+    choose_checksums,
+    end,
+    format_option,
+    gigabytes,
+    no_md5_option,
+    shards_option,
+    show,
+    subset_option,
+)
 
 _STDERR: Final = 2
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
@@ -40,6 +52,14 @@ def _parse_rate(_ctx: click.Context, _param: click.Parameter, value: str | None)
 @click.option(
     "--max-rate", metavar="RATE", callback=_parse_rate, help="Bytes per second of everything together, such as 20M."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["builtin", "aria2c"]),
+    default="builtin",
+    show_default=True,
+    help="Who fetches; aria2c must be installed. What was fetched is checked in the same way.",
+)
+@checksums_option
 @no_md5_option
 @click.option(
     "--then",
@@ -57,6 +77,8 @@ def download(
     connections: int,
     at_once: int,
     max_rate: float | None,
+    engine: Any,
+    checksums: str | None,
     no_md5: bool,
     then: str | None,
     keep_going: bool,
@@ -67,16 +89,18 @@ def download(
     \b
     Example:
       sa1b download shards --links segment_anything_links.txt --subset 1pct
-      sa1b download shards --from hf://datasets/user/mirror --shards 0-9,20
+      sa1b download shards --from hf://datasets/user/mirror --shards 0-9,20 --checksums MD5SUMS
       sa1b download work --links links.txt --subset 10pct --then "python convert.py {path}"
     """
     options = DownloadOptions(
         connections=connections,
         shards_at_once=at_once,
         max_rate=max_rate,
-        checksums=None if no_md5 else "catalogue",
+        engine=engine,
+        checksums=choose_checksums(checksums, no_md5=no_md5),
         on_error="warn" if keep_going else "raise",
-        progress=style == "human",
+        # Bars in a file would be one endless line.
+        progress=style == "human" and sys.stderr.isatty(),
     )
     failed = 0
     wanted: Any = {"links": links, "source": source, "subset": subset, "shards": shards}

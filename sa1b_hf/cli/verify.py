@@ -7,9 +7,9 @@ from typing import Any, TextIO
 
 import click
 
-from sa1b_hf.verify import CATALOGUE, verify_shards
+from sa1b_hf.verify import verify_shards
 
-from ._common import Format, end, format_option, gigabytes, no_md5_option, show
+from ._common import Format, checksums_option, choose_checksums, end, format_option, gigabytes, no_md5_option, show
 
 
 @click.command()
@@ -20,6 +20,7 @@ from ._common import Format, end, format_option, gigabytes, no_md5_option, show
 @click.option(
     "--report", type=click.File("w", lazy=True), help="Also write all findings there, one JSON object a line."
 )
+@checksums_option
 @no_md5_option
 @format_option
 def verify(
@@ -28,6 +29,7 @@ def verify(
     deep: bool,
     salvage: bool,
     report: TextIO | None,
+    checksums: str | None,
     no_md5: bool,
     style: Format,
 ) -> None:
@@ -40,9 +42,8 @@ def verify(
       sa1b verify shards/sa_000016.tar --salvage
     """
     failed = 0
-    checksums: Any = None if no_md5 else CATALOGUE
-    options: dict[str, Any] = {"structure": structure or None, "deep": deep, "salvage": salvage}
-    for found in verify_shards(places, checksums=checksums, **options):
+    terms: dict[str, Any] = {"checksums": choose_checksums(checksums, no_md5=no_md5), "structure": structure or None}
+    for found in verify_shards(places, **terms, deep=deep, salvage=salvage):
         failed += not found.is_ok
         counts = "" if found.num_images is None else f"  {found.num_images:,} images, {found.num_documents:,} documents"
         content = f"\n    decoded: {found.content}" if found.content else ""

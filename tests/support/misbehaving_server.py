@@ -23,6 +23,7 @@ import random
 import re
 import select
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -134,20 +135,28 @@ class _Served:
 class MisbehavingServer:
     """Serve files on 127.0.0.1 while the ``with`` block runs.
 
+    Parameters
+    ----------
+    tls
+        Settings with the server's certificate, for HTTPS.
+
     Attributes
     ----------
     requests
         Every request seen, in order of arrival.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Seen] = []
+        self._scheme = "http" if tls is None else "https"
         self._served: dict[str, _Served] = {}
         self._lock = threading.Lock()
         self._errors: list[BaseException] = []
         self._closing = threading.Event()
         self._httpd = _Httpd(("127.0.0.1", 0), _Handler)
         self._httpd.owner = self
+        if tls is not None:
+            self._httpd.socket = tls.wrap_socket(self._httpd.socket, server_side=True)
         self._thread = threading.Thread(target=self._httpd.serve_forever, kwargs={"poll_interval": 0.005})
 
     @property
@@ -156,7 +165,7 @@ class MisbehavingServer:
 
     def url(self, path: str) -> str:
         """Give the address of a path, which may carry a query."""
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self._scheme}://127.0.0.1:{self.port}{path}"
 
     def add(self, path: str, data: bytes | Path, *, script: Iterable[Answer] = (), then: Answer | None = None) -> str:
         """Serve bytes (or a file's) under a path, whatever the query, and give the URL."""
@@ -223,7 +232,7 @@ class _Httpd(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address) -> None:
         error = sys.exc_info()[1]
-        if error is not None and not isinstance(error, (ConnectionError, TimeoutError)):
+        if error is not None and not isinstance(error, (ConnectionError, TimeoutError, ssl.SSLError)):
             self.owner._errors.append(error)
 
 
