@@ -199,10 +199,11 @@ class ResumingReader(ABC):
                     self._failures = 0
                     self._piece = min(self._max_piece, self._piece * 2)
                 return count
-            # Outside the handler: the foreign error, which may quote a signed URL, must not be chained.
+            # Outside the handler: the foreign error, which may quote a signed URL, must not be chained; nor may frames
+            # further in be kept, which have it in their locals.
             self._hang_up()
             if not isinstance(problem, DropError):
-                raise problem
+                raise problem.with_traceback(None)
             self._pause(problem)
 
     def _pause(self, problem: DropError) -> None:

@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 from ._filesystem import FileSystemReader
 from ._http import HttpReader
 from ._resume import changed, masked, refused
-from .errors import ConfigError, MissingShardsError
+from .errors import ConfigError, MissingShardsError, SA1BError
 
 __all__ = ["RawReader", "Source", "SupportsReveal", "local_path", "open_raw", "read_range"]
 
@@ -134,7 +134,14 @@ def open_raw(
     file system for its size and identity (ETag, commit, generation, modification time).
     """
     _check_options(offset, retries, timeout)
-    return _open(source, offset, None, retries=retries, timeout=timeout, storage_options=storage_options, token=token)
+    try:
+        return _open(
+            source, offset, None, retries=retries, timeout=timeout, storage_options=storage_options, token=token
+        )
+    except SA1BError as error:
+        problem = error
+    # Frames further in have signed URLs in their locals, which some tools print with a traceback.
+    raise problem.with_traceback(None)
 
 
 def read_range(
