@@ -62,6 +62,8 @@ notebooks: $(STAMP) $(VENV)/.torch  ## run the notebooks and keep their outputs
 
 pictures: $(STAMP)  ## make the pictures of the documentation anew; needs a Chromium
 	$(BIN)/python docs/make_pictures.py docs/pictures
+	$(BIN)/python benchmarks/bench_masks.py
+	$(BIN)/python benchmarks/bench_download.py --size-mb 256 --throttle-mb 40
 
 fuzz: $(STAMP)  ## a million malformed masks under AddressSanitizer and UBSan, about a minute
 	SA1B_HF_FUZZ_STRINGS=1000000 $(BIN)/python -m pytest tests/test_rle_fuzz.py --timeout 1200
