@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ._register import register_when_imported as _register
+from ._register import register_when_imported as _register_when_imported
 from ._version import __version__
 
 # Where each public name lives; modules are imported when a name is first used, so that importing the package is fast.
@@ -48,4 +48,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
 
 
-_register()
+_register_when_imported()

@@ -289,7 +289,7 @@ def _verdict(found: _Evidence) -> tuple[Status, str | None, str]:
     if found.md5 is not None and found.expected is not None and found.md5 != found.expected:
         return "wrong-md5", "wrong-md5", f"{name}: {_explain_md5(found, found.md5)}"
     if fault is not None:
-        return "damaged", fault.reason, str(fault)
+        return "damaged", fault.reason, str(fault) if fault.shard else f"{name}: {fault}"
     if found.md5 is not None and found.md5 == found.expected:
         return "verified", None, f"{name}: its MD5 is the expected one"
     if found.members and found.members["jpg"] != found.members["json"]:

@@ -155,6 +155,7 @@ ORDER = [
     "_rehydrate",
     "hub",
     "labels",
+    "doctor",
     "cli",
     "_palette",
     "_mask_columns",

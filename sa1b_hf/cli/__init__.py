@@ -34,6 +34,8 @@ COMMANDS: Final = {
     "stats": "Count masks: areas, scores, sizes.",
     "view": "Look at images and masks in the browser.",
     "plot": "Save distributions, a contact sheet, or crops by label.",
+    "doctor": "Say what is wrong with the setup, and what to do.",
+    "env": "Print versions and paths, for a report of a bug.",
 }
 """Each command and its line in ``sa1b --help``, which imports none of them."""
 
