@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +26,19 @@ _PROGRAM: Final = "aria2c"
 _POLL: Final = 0.2
 _FAREWELL: Final = 10.0
 _MAX_CONNECTIONS: Final = 16
-_MIN_RATE: Final = 4096
+_MAX_HEAD: Final = 256
 _DISK_FULL: Final = 9
-# The exit statuses in aria2c's manual that say more than that the network failed.
-_MEANINGS: Final = {2: "time-out", 3: "not found", 5: "too slow", 8: "the server cannot resume", 24: "not authorised"}
+# Exit statuses in aria2c's manual after which going on makes sense.
+_PASSING: Final = {
+    2: "time-out",
+    3: "not found",
+    6: "network problem",
+    7: "interrupted",
+    19: "name not resolved",
+    22: "refused",
+    24: "not authorised",
+    29: "server busy",
+}
 
 
 def check_aria2c() -> None:
@@ -45,7 +55,7 @@ def control_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.aria2")
 
 
-def run_aria2c(remote: Remote, part: Path, *, line: Line, halt: Halt) -> None:
+def run_aria2c(remote: Remote, part: Path, size: int, *, line: Line, halt: Halt) -> None:
     """Fetch a file, or go on with it.
 
     Parameters
@@ -54,6 +64,8 @@ def run_aria2c(remote: Remote, part: Path, *, line: Line, halt: Halt) -> None:
         Where from.
     part
         Where to; `control_file` of it belongs to it.
+    size
+        Bytes of the whole file.
     line
         How the bytes may arrive.
     halt
@@ -69,9 +81,9 @@ def run_aria2c(remote: Remote, part: Path, *, line: Line, halt: Halt) -> None:
         It was called off.
 
     """
-    if not control_file(part).exists():
-        # A file with holes, of which nobody knows where they are.
-        part.unlink(missing_ok=True)
+    if _noted_size(part) != size:
+        # Nobody knows which bytes of the file are there, or they are of one that a server told a wrong length of.
+        _discard(part)
     order = _order(remote, part)
     # Its output quotes signed URLs. A session of its own keeps Ctrl-C from it, which comes through `halt`.
     process = subprocess.Popen(  # noqa: S603 -- the addresses go through standard input
@@ -115,9 +127,7 @@ def _arguments(line: Line) -> list[str]:
         # If we are killed, it would go on alone.
         "stop-with-process": os.getpid(),
     }
-    if line.limit.share is None:
-        options["lowest-speed-limit"] = _MIN_RATE
-    else:
+    if line.limit.share is not None:
         options["max-overall-download-limit"] = max(int(line.limit.share), 1)
     if authorities := os.environ.get("SSL_CERT_FILE"):
         options["ca-certificate"] = authorities
@@ -182,7 +192,28 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _problem(remote: Remote, part: Path, status: int) -> SA1BError:
     if status == _DISK_FULL:
         return disk_problem(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), part)
+    if status not in _PASSING:
+        _discard(part)  # what it noted may be what it stumbles over
     remote.probe()  # which knows how to say what is wrong with a link
-    meaning = f" ({_MEANINGS[status]})" if status in _MEANINGS else ""
-    message = f"aria2c ended with status {status}{meaning}; run again to go on, or use the built-in engine"
-    return refused(remote.location, message, "aria2c")
+    message = f"aria2c ended with status {status} ({_PASSING.get(status, 'see its manual')}); run again, or use the "
+    return refused(remote.location, f"{message}built-in engine", "aria2c")
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    control_file(part).unlink(missing_ok=True)
+
+
+def _noted_size(part: Path) -> int | None:
+    """Read the length of the whole file off a control file; None if there is none that can be understood.
+
+    Its first fields, in network order: version, 1 (2 bytes), flags (4), length of a hash (4), the hash, length of a
+    piece (4), length of the file (8); see "Control file" in aria2's technical notes.
+    """
+    try:
+        head = control_file(part).read_bytes()[:_MAX_HEAD]
+        version, _, hash_length = struct.unpack_from(">HII", head)
+        _, size = struct.unpack_from(">IQ", head, struct.calcsize(">HII") + hash_length)
+    except (OSError, struct.error):
+        return None
+    return int(size) if version == 1 else None

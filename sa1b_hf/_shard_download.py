@@ -206,7 +206,7 @@ class ShardDownload:
         done = min(allocated(places.aria2c_part), size)
         check_space(places.hidden, size - done, shard=key.name)
         self._bar.start(size, done)
-        run_aria2c(remote, places.aria2c_part, line=line, halt=halt)
+        run_aria2c(remote, places.aria2c_part, size, line=line, halt=halt)
         # It does not notice when a file is replaced under its hands.
         if remote.probe() != found:
             raise changed(remote.location, "its size, ETag or Last-Modified is another than at the beginning")

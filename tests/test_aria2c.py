@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -191,6 +193,27 @@ class TestTheProgram:
         finally:
             _shard_download.run_aria2c = original
 
+    @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+    def test_ends_when_we_are_killed(self, body, tmp_path):
+        """The program does not go on alone after its caller was killed, and the next run does."""
+        code = (
+            "import sys; from sa1b_hf.download import *; options = DownloadOptions(engine='aria2c', checksums=None)\n"
+            "list(download(sys.argv[1], source=sys.argv[2], shards=0, options=options))"
+        )
+        with MisbehavingServer() as server:
+            url = server.add(PATH, body, then=Answer(trickle=(4096, 0.1)))
+            line = [sys.executable, "-c", code, str(tmp_path), url.replace(NAME, "{name}")]
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+            with subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL) as process:
+                wait_for(lambda: part_of(tmp_path).exists())
+                (program,) = children_of(process.pid)
+                process.kill()
+            wait_for(lambda: not Path(f"/proc/{program}/cmdline").exists() or is_zombie(program))
+            assert not (tmp_path / f"{NAME}.tar").exists()
+            server.add(PATH, body)
+            fetch(tmp_path, url, engine="aria2c")
+        assert (tmp_path / f"{NAME}.tar").read_bytes() == body
+
     def test_holes_without_notes_are_not_trusted(self, body, tmp_path):
         """A file of full length whose notes are gone is fetched anew."""
         with MisbehavingServer() as server:
@@ -211,6 +234,33 @@ class TestTheProgram:
             fetch(tmp_path, url, engine="aria2c")
         assert (tmp_path / f"{NAME}.tar").read_bytes() == body
         assert is_clean(tmp_path)
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _stat(pid: str) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def is_zombie(pid: str) -> bool:
+    try:
+        return _stat(pid)[0] == "Z"
+    except OSError:
+        return True
+
+
+def children_of(parent: int) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if _stat(path.name)[1] == str(parent):
+                found.append(path.name)
+    return found
 
 
 def _swallow(stream) -> None:

@@ -323,6 +323,20 @@ def test_forecast():
     assert forecast_expiry([], 1.0, now) is None
 
 
+def test_forecast_is_said_during_the_download(mirror, tmp_path, monkeypatch, caplog):
+    """Whoever downloads at a rate at which the links will not last is told so, once."""
+    monkeypatch.setattr("sa1b_hf.download._FORECAST_AFTER", 0.0)
+    soon = f"{int(time.time()) + 600:x}"
+    with MisbehavingServer() as server:
+        links = links_text(server, mirror, oe=soon)
+        options = DownloadOptions(**OPTIONS, shards_at_once=1, max_rate=200_000)
+        list(download(tmp_path, links=links, shards="0-2", options=options))
+    # The shards to come count with their real sizes of 11 GB.
+    (warning,) = [record.getMessage() for record in caplog.records if "get a fresh links file" in record.getMessage()]
+    assert "sa_000002 begins around" in warning
+    assert "canary" not in warning
+
+
 def test_choices():
     """Subsets, ranges, both; never everything by accident."""
     assert choose_shards("1pct", None) == tuple(range(10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass, field, replace
 
@@ -292,3 +293,26 @@ def test_a_plain_tar_without_validators_is_not_spliced(tmp_path):
         url = server.add(PATH, good, script=[healthy, cut, cut], then=replace(healthy, body=other))
         fetch(tmp_path / "out", url)
     assert (tmp_path / "out" / f"{NAME}.tar").read_bytes() == other
+
+
+@pytest.mark.skipif(shutil.which("aria2c") is None, reason="needs aria2c")
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "trickle"])  # which it endures for long
+def test_aria2c_never_shows_wrong_bytes(name, bodies, tmp_path):
+    """Whatever aria2c makes of a bad server, and even without an MD5: a whole file, or a typed error and none."""
+    good, other = bodies
+    scenario = SCENARIOS[name]
+    final = tmp_path / f"{NAME}.tar"
+    with MisbehavingServer() as server:
+        url = server.add(PATH, good, script=scenario.script(good, other), then=scenario.then(good, other))
+        for path, answer in scenario.paths.items():
+            server.add(path, good, then=answer)
+        options = {"retries": 1, "engine": "aria2c"}
+        began = time.monotonic()
+        try:
+            fetch(tmp_path, url, **options)
+        except SA1BError:
+            assert not final.exists()
+            server.add(PATH, good)
+            fetch(tmp_path, url, **options)
+        assert final.read_bytes() in [good, other]
+        assert time.monotonic() - began < 20
