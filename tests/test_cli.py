@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -362,6 +363,64 @@ def test_downloading_is_light(mirror, tmp_path):
     loaded, peak = done.stdout.splitlines()
     assert loaded == "[]"
     assert int(peak) < 80 << 10  # KiB; where the system does not tell, 0
+
+
+def screen(text: str) -> list[str]:
+    """What a terminal shows after this output, as far as progress bars use one."""
+    rows, row, column, at = [[]], 0, 0, 0
+    while at < len(text):
+        if text.startswith("\x1b[A", at):
+            row, at = max(row - 1, 0), at + 3
+            continue
+        char, at = text[at], at + 1
+        if char == "\r":
+            column = 0
+        elif char == "\n":
+            row += 1
+            rows += [[]] * (row == len(rows))
+        else:
+            rows[row] = rows[row].copy() + [" "] * (column - len(rows[row]))
+            rows[row][column : column + 1] = [char]
+            column += 1
+    return ["".join(row).rstrip() for row in rows]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_bars_lines_and_warnings_share_a_terminal(mirror, body, tmp_path):
+    """There is a bar for everything and one for each shard under way; lines stand above them, and no bar stays."""
+    import pty
+    import termios
+
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "sa_000001.tar").write_bytes(body[:-100])
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (40, 1000)) if hasattr(termios, "tcsetwinsize") else None
+    line = [sys.executable, "-m", "sa1b_hf.cli", "download", out, "--from", mirror, "--shards", "0-1", "--no-md5"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "COLUMNS": "1000",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "",
+    }
+    with subprocess.Popen(
+        [*map(str, line), "--max-rate", "500K"], stdout=theirs, stderr=theirs, env=environment
+    ) as process:
+        os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # which is how the end of a pseudo-terminal shows
+            while data := os.read(ours, 1 << 16):
+                written += data
+    os.close(ours)
+    assert process.returncode == 0
+    text = written.decode()
+    assert {name for name in ("SA-1B: ", "sa_000000: ", "sa_000001: ") if name in text} == {
+        "SA-1B: ", "sa_000000: ", "sa_000001: ",
+    }  # fmt: skip
+    assert "Warning: sa_000001: the gzip stream ends before its trailer" in text
+    lines = [line for line in screen(text) if line]
+    assert [line[:9] for line in sorted(lines)] == ["Warning: ", "sa_000000", "sa_000001"]
+    assert all("complete-unverified" in line and "B/s" not in line for line in lines if line.startswith("sa_"))
 
 
 def test_report(mirror, tmp_path):

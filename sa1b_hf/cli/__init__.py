@@ -17,7 +17,7 @@ import click
 from sa1b_hf._version import __version__
 from sa1b_hf.errors import SA1BError
 
-from ._common import INTERRUPTED, status
+from ._common import INTERRUPTED, status, warnings_shown
 
 __all__ = ["COMMANDS", "main"]
 
@@ -58,7 +58,8 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings_shown():
+                return super().invoke(ctx)
         except SA1BError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(status(error))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final, Literal, TypeVar
 
 import click
@@ -64,7 +67,36 @@ checksums_option = click.option(
 
 def show(style: Format, line: str, fields: dict[str, Any]) -> None:
     if style != "quiet":
-        click.echo(line if style == "human" else json.dumps(fields))
+        with _between_bars():
+            click.echo(line if style == "human" else json.dumps(fields))
+
+
+@contextmanager
+def _between_bars() -> Iterator[None]:
+    """Take progress bars away while a line is written, if there are any."""
+    bars = sys.modules.get("tqdm")
+    with bars.tqdm.external_write_mode() if bars else nullcontext():
+        yield
+
+
+class _Warnings(logging.Handler):
+    """Writes what the package logs to standard error, where nothing else was set up for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with _between_bars():
+            click.echo(f"{record.levelname.title()}: {record.getMessage()}", err=True)
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Show the package's warnings while a command runs."""
+    logger, handler = logging.getLogger("sa1b_hf"), _Warnings(logging.WARNING)
+    if not logger.hasHandlers():
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def choose_checksums(checksums: str | None, *, no_md5: bool) -> Any:
