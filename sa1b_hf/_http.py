@@ -17,10 +17,10 @@ from time import time
 from typing import TypeAlias
 from urllib.error import URLError
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
-from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, UnknownHandler
+from urllib.request import HTTPHandler, OpenerDirector, ProxyHandler, Request, UnknownHandler
 
 from ._resume import DropError, ResumingReader, changed, describe, masked, refused, status_problem
-from ._tls import ADVICE, tls_context
+from ._tls import ADVICE, TlsHandler
 from ._version import __version__
 from .errors import ConfigError
 
@@ -89,7 +89,7 @@ class HttpReader(ResumingReader):
         self._timeout = timeout
         self._opener = OpenerDirector()
         # No error or redirect handlers: theirs quote URLs, read bodies without bound and forward credentials.
-        for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler(context=tls_context()), UnknownHandler()):
+        for handler in (ProxyHandler(), HTTPHandler(), TlsHandler(), UnknownHandler()):
             self._opener.add_handler(handler)
         self._response: HTTPResponse | None = None
         self._torn = False

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import ssl
 from functools import lru_cache
+from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.request import AbstractHTTPHandler, Request
 
 from .errors import ConfigError
 
-__all__ = ["ADVICE", "tls_context"]
+__all__ = ["ADVICE", "TlsHandler", "tls_context"]
 
 _OF_OPENSSL: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _OF_OTHERS: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -19,6 +21,17 @@ ADVICE: Final = (
     "if a proxy or a private mirror has an authority of its own, put the path of its certificate (PEM) into the "
     "environment variable SSL_CERT_FILE"
 )
+
+
+class TlsHandler(AbstractHTTPHandler):
+    """Opens HTTPS addresses, and loads certificates no sooner; urllib's own handler does so when it is made."""
+
+    https_request = AbstractHTTPHandler.do_request_
+
+    def https_open(self, request: Request) -> HTTPResponse:
+        """Open an address; called by urllib."""
+        connection: Any = HTTPSConnection
+        return self.do_open(connection, request, context=tls_context())
 
 
 def tls_context() -> ssl.SSLContext:

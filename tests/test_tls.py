@@ -93,3 +93,12 @@ def test_settings(authority, tmp_path, monkeypatch):
     tls_context()
     monkeypatch.setenv("SSL_CERT_FILE", str(authority[1]))
     assert len(tls_context().get_ca_certs()) == 1
+
+
+def test_plain_http_needs_no_certificates(body, tmp_path, monkeypatch):
+    """Certificates are loaded for HTTPS only: that takes time, and a wrong setting concerns nobody else."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with MisbehavingServer() as server:
+        fetch(tmp_path, server.add(PATH, body))
+    with pytest.raises(ConfigError, match="REQUESTS_CA_BUNDLE"):
+        open_raw("https://127.0.0.1:9/sa_000000.tar")
