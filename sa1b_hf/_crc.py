@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from .inflate import resolve_engine
+from ._engines import resolve_engine
 
 __all__ = ["crc32", "crc32_combine"]
 

@@ -34,7 +34,7 @@ class Point(NamedTuple):
     is_stored: bool
 
 
-FILE_START: Final = Point(0, is_stored=False)
+FILE_START: Final[Point] = Point(0, is_stored=False)
 
 
 class Checksums:

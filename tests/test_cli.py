@@ -344,7 +344,7 @@ def test_own_md5s(mirror, body, tmp_path):
     assert (result.exit_code, "expected MD5 000" in result.stderr) == (1, True)
     lines = run("verify", mirror, "--checksums", listed, "--salvage", "--format", "json").stdout.splitlines()
     assert [json.loads(line)["status"] for line in lines] == ["verified", "wrong-md5"]
-    assert json.loads(lines[1])["content"]["delivered"] == 75
+    assert json.loads(lines[1])["salvage"]["num_images"] == 75
     assert run("verify", mirror, "--checksums", listed, "--no-md5").exit_code == 2
 
 

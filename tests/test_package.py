@@ -156,7 +156,6 @@ ORDER = [
     "hub",
     "labels",
     "doctor",
-    "cli",
     "_palette",
     "_mask_columns",
     "_overlay",
