@@ -142,7 +142,7 @@ def _index(*arguments):
 def test_command(shard, tmp_path):
     """`sa1b index` writes what `SA1BShard` and `index_dir` use, and leaves alone what fits."""
     out = tmp_path / "indexes"
-    done = _index(shard.parent, "--out", out, "--format", "json")
+    done = _index(shard, "--out", out, "--format", "json")
     assert (done.exit_code, json.loads(done.stdout)["images"]) == (0, 12), done.output
     path = out / "sa_000000.index.parquet"
     assert [file.name for file in out.iterdir()] == [path.name]
