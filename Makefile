@@ -64,6 +64,9 @@ pictures: $(STAMP)  ## make the pictures of the documentation anew; needs a Chro
 	$(BIN)/python docs/make_pictures.py docs/pictures
 	$(BIN)/python benchmarks/bench_masks.py
 	$(BIN)/python benchmarks/bench_download.py --size-mb 256 --throttle-mb 40
+	$(BIN)/python benchmarks/bench_gzsync.py
+	$(BIN)/python benchmarks/bench_convert.py --images 400
+	if $(BIN)/python -c "import torch, transformers" 2>/dev/null; then $(BIN)/python benchmarks/bench_labels.py --masks 8; fi
 
 fuzz: $(STAMP)  ## a million malformed masks under AddressSanitizer and UBSan, about a minute
 	SA1B_HF_FUZZ_STRINGS=1000000 $(BIN)/python -m pytest tests/test_rle_fuzz.py --timeout 1200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from .sources import ShardSource, options_for
 
 __all__ = ["ShardJob", "Watch", "publish_parts"]
 
+_MAX_WAITING: Final = 3  # groups: a disk that pauses for a moment holds nobody up
 _PASSING: Final = frozenset(
     [
         "timeout",
@@ -138,21 +140,22 @@ class ShardJob:
         written = 0
         # Packing, hashing and writing take as long as reading, and both leave the interpreter to others meanwhile.
         with ThreadPoolExecutor(1, "sa1b-write") as writer:
-            under_way: Future[None] | None = None
+            under_way: deque[Future[None]] = deque()
             for group in iter_groups(self._tables(), options.row_group_rows, options.row_group_bytes):
-                self._await(under_way)
+                while len(under_way) >= _MAX_WAITING:
+                    self._await(under_way.popleft())
                 size = drafts.size()
                 self.watch(group.num_rows, size - written)
                 written = size
-                under_way = writer.submit(sink.write, group)
-            self._await(under_way)
+                under_way.append(writer.submit(sink.write, group))
+            while under_way:
+                self._await(under_way.popleft())
             self.watch(0, drafts.size() - written)
         sink.finish()
 
-    def _await(self, under_way: Future[None] | None) -> None:
+    def _await(self, under_way: Future[None]) -> None:
         """Wait for a group to be written, and take back what could not be."""
-        if under_way is not None:
-            under_way.result()
+        under_way.result()
         while self._lost:
             self._lose(*self._lost.pop(0))
 

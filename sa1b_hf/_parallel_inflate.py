@@ -95,7 +95,7 @@ class _Joiner:
         notes: Notes,
     ) -> None:
         self._pool = pool
-        self._depth = threads + 3
+        self._depth = threads + 2
         self._notes = notes
         self._start = notes.last
         self._spans = _iter_spans(chunks, module, self._start.point)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _rle_kernels as backend
-from ._memory import recycled, recycled_zeros
+from ._memory import recycled_zeros
 from ._rle_input import MAX_SIDE, Segmentations, is_single, pack
 from ._rle_output import Crops, MaskBuffer, check_bytes, checked_out, zeros
 from ._rle_packed import Packed
@@ -235,8 +235,8 @@ def _decode_nearest(packed: Packed, shape: tuple[int, int, int], dtype: Any, out
         return planes.view(kind)
     if out is None:
         check_bytes(shape, kind)
-        # one call clears all of it past the cache, which one thread cannot do faster plane by plane
-        planes, dirty = (recycled_zeros(shape, kind), False) if threads == 1 else recycled(shape, kind)
+        # one call clears all of it past the cache, which threads cannot do faster plane by plane
+        planes, dirty = recycled_zeros(shape, kind), False
     else:
         planes, dirty = checked_out(out, shape, kind), True
     backend.kernels.fill(packed, planes.view(np.uint8), None, _threads(threads), dirty=dirty)

@@ -6,6 +6,7 @@ With ``--save`` it is run by nbclient in a kernel instead, and written back with
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -27,10 +28,14 @@ def run(path):
 
 def save(path):
     """Execute in a kernel and keep the outputs, without what belongs to a machine or a run, each picture once."""
+    sys.path.insert(0, str(Path(__file__).parent.parent))
     import nbformat
     from nbclient import NotebookClient
+    from support.stand_in_hub import StandInHub
 
     notebook = nbformat.read(path, as_version=4)
+    hub = StandInHub().start()
+    os.environ.update(hub.environment())  # a notebook that pushes does not reach the real one
     with tempfile.TemporaryDirectory() as folder:  # for what a notebook writes
         NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}}).execute()
     notebook.metadata.pop("language_info", None)
