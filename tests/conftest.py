@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `support`
 # A shell that runs the tests in the background lets them ignore Ctrl-C, and with them every process they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from support.stand_in_hub import StandInHub
+from support.stand_in_hub import StandInHub  # noqa: E402
 
 # The clients read where the Hub is when they are imported: no test, whatever it does, gets to the real one.
 HUB = StandInHub().start()

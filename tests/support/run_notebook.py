@@ -31,6 +31,7 @@ def save(path):
     sys.path.insert(0, str(Path(__file__).parent.parent))
     import nbformat
     from nbclient import NotebookClient
+
     from support.stand_in_hub import StandInHub
 
     notebook = nbformat.read(path, as_version=4)
