@@ -18,6 +18,7 @@ import sa1b_hf
 from sa1b_hf import rle
 from sa1b_hf.convert import ConvertOptions, convert
 from sa1b_hf.errors import ConfigError, ImageError, RecordError
+from sa1b_hf.hub import push
 from sa1b_hf.labels.base import (
     ABSTAINED,
     ImageMasks,
@@ -554,3 +555,19 @@ def test_folders_that_cannot_be_labelled(converted, tmp_path):
     with pytest.raises(OSError, match="convert this shard again"):
         list(iter_label_converted(converted, tmp_path / "out", transform, progress=False))
     assert Path(tmp_path / "out/manifests/sa_000000.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's own HTTP client
+def test_labels_go_to_the_hub_with_their_provenance(folder, tmp_path, hub):
+    """Labelled while converting and pushed, the rows have the known colours, and the card says who named them."""
+    transform = LabelTransform(ByColour())
+    convert(folder, tmp_path / "labelled", ConvertOptions(transforms=(transform,)), progress=False)
+    push(tmp_path / "labelled", "ada/coloured")
+    rows = list(datasets.load_dataset("ada/coloured", split="train", streaming=True))
+    assert best(rows) == all_expected(rows)
+    assert len(rows) == 14
+    card = hub.files("ada/coloured")["README.md"].decode()
+    assert '"by-colour"' in card
+    assert WORDS.digest in card
+    assert all(name in card for name in COLOURS)
+    assert "48 of 48 masks have a label" in card
