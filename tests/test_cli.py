@@ -26,6 +26,7 @@ from sa1b_hf import catalog
 from sa1b_hf.cli import COMMANDS, main
 from sa1b_hf.download import DownloadOptions, download
 from sa1b_hf.errors import SA1BError
+from sa1b_hf.hub import push
 from sa1b_hf.verify import verify_shard
 
 CANARY = "canary-9b1d7"
@@ -262,14 +263,18 @@ def test_no_secret_leaves(fault, known_md5, body, tmp_path, caplog, capfd):
     assert not [blob[:300] for blob in blobs if CANARY.encode() in blob]
 
 
-def _published(ds, folder: Path) -> list[bytes]:
-    """Everything about a dataset that may leave the machine; a dataset card belongs into this list too."""
+def _published(ds, folder: Path, hub) -> list[bytes]:
+    """Everything about a dataset that may leave the machine: files of all kinds, and a repository with its card."""
+    push(ds, "ada/published", include_images=True)
+    repository = hub.files("ada/published")
+    assert "README.md" in repository
     ds.to_parquet(folder / "out.parquet")
     ds.remove_columns("image").to_json(folder / "out.jsonl")
     ds.save_to_disk(str(folder / "saved"))
     files = [path for path in folder.rglob("*") if path.is_file()]
     metadata = [pyarrow.parquet.read_schema(folder / "out.parquet").metadata, ds.data.schema.metadata]
-    return [path.read_bytes() + str(path).encode() for path in files] + [repr(metadata).encode()]
+    blobs = [path.read_bytes() + str(path).encode() for path in files]
+    return [*blobs, repr(metadata).encode(), *(path.encode() + data for path, data in repository.items())]
 
 
 def _stream_all(links: Path) -> list[object]:
@@ -302,8 +307,9 @@ def test_no_secret_leaves_a_stream(fault, body, tmp_path, caplog, capfd):
     assert not [blob[:300] for blob in blobs if CANARY.encode() in blob]
 
 
-def test_no_secret_in_prepared_data(body, tmp_path, caplog, capfd):
-    """A dataset prepared through links has no signature in its cache, its exports, its info or its pickle."""
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's own HTTP client
+def test_no_secret_in_prepared_data(body, tmp_path, caplog, capfd, hub):
+    """A dataset prepared through links has no signature in its cache, its exports, its card, its info or its pickle."""
     caplog.set_level(logging.DEBUG)
     with MisbehavingServer() as server:
         links = tmp_path / "links.txt"
@@ -312,9 +318,10 @@ def test_no_secret_in_prepared_data(body, tmp_path, caplog, capfd):
         ds = load_dataset("sa1b.py", links=str(links), cache_dir=str(cache), split="train")
     out = tmp_path / "out"
     out.mkdir()
+    published = _published(ds, out, hub)
     printed = capfd.readouterr()
     blobs = [path.read_bytes() + str(path).encode() for path in cache.rglob("*") if path.is_file()]
-    blobs += [pickle.dumps(ds), repr((ds, ds.info, ds.data, printed, caplog.text)).encode(), *_published(ds, out)]
+    blobs += [pickle.dumps(ds), repr((ds, ds.info, ds.data, printed, caplog.text)).encode(), *published]
     assert len(ds) == 75
     assert not any(CANARY.encode() in blob for blob in blobs)
 
