@@ -16,17 +16,21 @@ export SA1B_HF_CHROMIUM := $(CHROMIUM)
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
-$(STAMP): setup.cfg setup.py pyproject.toml requirements/dev.txt $(CONSTRAINTS) $(wildcard sa1b_hf/*.c)
+$(VENV)/.package: setup.cfg setup.py pyproject.toml $(CONSTRAINTS) $(wildcard sa1b_hf/*.c sa1b_hf/*.h)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements/dev.txt -c $(CONSTRAINTS)
+	$(BIN)/python -m pip install --quiet setuptools -c $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable . -c $(CONSTRAINTS)
+	touch $@
+
+$(STAMP): $(VENV)/.package requirements/dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements/dev.txt -c $(CONSTRAINTS)
 	touch $@
 
 $(VENV)/.torch: $(STAMP)
 	$(BIN)/python -m pip install --quiet torch transformers -c $(CONSTRAINTS)
 	touch $@
 
-demo: $(STAMP)  ## stream the embedded sample and draw one example's masks
+demo: $(VENV)/.package  ## stream the embedded sample and draw one example's masks
 	$(BIN)/python -m sa1b_hf.demo --out demo
 
 test: $(STAMP) $(if $(TORCH),$(VENV)/.torch)  ## run all tests
