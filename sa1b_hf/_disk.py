@@ -101,9 +101,9 @@ def make_folder(folder: Path) -> None:
         raise disk_problem(error, folder) from None
 
 
-def write_small(path: Path, text: str) -> None:
-    """Write a small file so that it is there as a whole or not at all, also after a power loss."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+def write_small(path: Path, text: str, draft: Path | None = None) -> None:
+    """Write a small file, by way of `draft`, so that it is there as a whole or not at all, also after a power loss."""
+    draft = draft or path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
         with draft.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ._disk import disk_problem, make_folder, publish, sync_folder
+from ._disk import disk_problem, make_folder, sync_folder, write_small
 from .errors import SA1BError
 
 __all__ = ["DraftFile", "DraftFolder", "Drafts", "Part", "PartSink", "RowRange", "remove"]
@@ -229,15 +229,7 @@ class Drafts:
 
     def put(self, path: Path, text: str) -> None:
         """Write a small file so that it is there as a whole or not at all, and leave no draft but in the folder."""
-        draft = self._folder / "small"
-        try:
-            with draft.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            publish(draft, path)
-        except OSError as error:
-            raise disk_problem(error, path) from None
+        write_small(path, text, self._folder / "small")
 
     def close(self) -> None:
         """Let go of open files, and remove what was not published; killed before, the next run does."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.zygote import Zygote
 
 from sa1b_hf.convert import ConvertOptions, convert, process_shard, read_manifests
 from sa1b_hf.testing import make_shard
@@ -22,32 +22,16 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 OPTIONS = {"row_group_rows": 4, "part_bytes": 1}
 
 
-class Zygote:
+class ConvertZygote(Zygote):
     """See `support.convert_zygote`."""
 
-    def __init__(self) -> None:
-        script = Path(__file__).parent / "support" / "convert_zygote.py"
-        self._process = subprocess.Popen(
-            [sys.executable, str(script)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        assert self._process.stdout.readline() == "ready\n"
-
     def run(self, source: Path, out: Path, options: dict, **order) -> list[int]:
-        order |= {"source": str(source), "out": str(out), "options": options}
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._process.stdout.close()
+        return self.order(source=source, out=out, options=options, **order)
 
 
 @pytest.fixture(scope="module")
 def zygote():
-    zygote = Zygote()
+    zygote = ConvertZygote("convert_zygote.py")
     yield zygote
     zygote.close()
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from io import FileIO
@@ -16,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.downloading import NAME, PATH, PIECE, fetch, hurry, md5, shard_bytes
 from support.misbehaving_server import Answer, MisbehavingServer, busy
+from support.zygote import Zygote
 
 from sa1b_hf import _disk, _lock, _pieces
 from sa1b_hf._halt import Halt, HaltedError
@@ -47,32 +45,16 @@ POINTS = [
 ]
 
 
-class Zygote:
+class DownloadZygote(Zygote):
     """See `support.download_zygote`."""
 
-    def __init__(self) -> None:
-        script = Path(__file__).parent / "support" / "download_zygote.py"
-        environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        self._process = subprocess.Popen(
-            [sys.executable, str(script)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
-        )  # fmt: skip
-        assert self._process.stdout.readline() == "ready\n"
-
     def run(self, folder: Path, url: str, **order) -> list[int]:
-        self._process.stdin.write(json.dumps({"folder": str(folder), "url": url, **order}) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._process.stdout.close()
+        return self.order(folder=folder, url=url, **order)
 
 
 @pytest.fixture(scope="module")
 def zygote():
-    zygote = Zygote()
+    zygote = DownloadZygote("download_zygote.py")
     yield zygote
     zygote.close()
 

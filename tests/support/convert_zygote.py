@@ -8,17 +8,16 @@ each time (-9 for killed).
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from sa1b_hf import _parts  # noqa: E402
 from sa1b_hf.convert import ConvertOptions, process_shard  # noqa: E402
+from support.zygote import serve  # noqa: E402
 
 _EVENTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 _TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -68,29 +67,5 @@ def run(order: dict) -> None:
     process_shard(order["source"], order["out"], ConvertOptions(**order["options"]))
 
 
-def main() -> None:
-    """Fork a child for each line."""
-    print("ready", flush=True)
-    for line in sys.stdin:
-        order = json.loads(line)
-        children = []
-        for _ in range(order.get("children", 1)):
-            child = os.fork()
-            if not child:
-                status = 1
-                try:
-                    run(order)
-                    status = 0
-                finally:
-                    os._exit(status)
-            children.append(child)
-        if "delay" in order:
-            time.sleep(order["delay"])
-            for child in children:
-                os.kill(child, signal.SIGKILL)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        print(json.dumps(codes), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(run)

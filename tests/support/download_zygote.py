@@ -8,17 +8,16 @@ Answers a line with the exit status each time (-9 for killed).
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from sa1b_hf import _resume, _shard_download  # noqa: E402
 from sa1b_hf.download import DownloadOptions, download  # noqa: E402
+from support.zygote import serve  # noqa: E402
 
 PIECE = 1 << 14
 
@@ -60,29 +59,5 @@ def run(order: dict) -> None:
         pass
 
 
-def main() -> None:
-    """Fork a child for each line."""
-    print("ready", flush=True)
-    for line in sys.stdin:
-        order = json.loads(line)
-        children = []
-        for _ in range(order.get("children", 1)):
-            child = os.fork()
-            if not child:
-                status = 1
-                try:
-                    run(order)
-                    status = 0
-                finally:
-                    os._exit(status)
-            children.append(child)
-        if "delay" in order:
-            time.sleep(order["delay"])
-            for child in children:
-                os.kill(child, signal.SIGKILL)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        print(json.dumps(codes), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(run)
