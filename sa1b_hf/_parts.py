@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ._disk import disk_problem, make_folder, sync_folder, write_small
+from ._drop_behind import DropBehind
 from .errors import SA1BError
 
 __all__ = ["DraftFile", "DraftFolder", "Drafts", "Part", "PartSink", "RowRange", "remove"]
@@ -93,6 +94,7 @@ class DraftFile:
             self._file = path.open("wb", buffering=0)
         except OSError as error:
             raise disk_problem(error, path) from None
+        self._cached = DropBehind(self._file.fileno())
 
     def write(self, data: Any) -> int:
         """Append bytes."""
@@ -104,6 +106,7 @@ class DraftFile:
         at = 0
         while at < len(view):
             at += self._file.write(view[at:])
+        self._cached.written(self._size)
         return len(view)
 
     def tell(self) -> int:
@@ -116,6 +119,7 @@ class DraftFile:
     def finish(self, rows: RowRange) -> None:
         """Complete the file; its bytes are on the disk from now on."""
         os.fsync(self._file.fileno())
+        self._cached.synced()
         self.close()
         self._finished(Part(self._final, self._hash.hexdigest(), self._size, rows.rows, rows.first, rows.last))
 

@@ -129,6 +129,7 @@ ORDER = [
     "_receipt",
     "_shard_download",
     "download",
+    "_drop_behind",
     "_parts",
     "_manifest",
     "_row_groups",
