@@ -167,6 +167,7 @@ def _measure_here(task: str, key: str, shard: Path, folder: Path, tiny: Path) ->
         _, run = READERS[key]
         run(folder, shard)  # warms imports and the page cache, for everyone alike
         target = folder
+    os.sync()  # or the disk would still be writing what the pass before left, at this one's expense
     cpu, started = _cpu_seconds(), time.perf_counter()
     images = run(shard, target) if task == "make" else run(target, shard)
     seconds = time.perf_counter() - started

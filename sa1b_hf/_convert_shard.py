@@ -31,7 +31,7 @@ from .sources import ShardSource, options_for
 
 __all__ = ["ShardJob", "Watch", "publish_parts"]
 
-_MAX_WAITING: Final = 3  # groups: a disk that pauses for a moment holds nobody up
+_MAX_WAITING: Final = 2  # groups: a disk that pauses for a moment holds nobody up
 _PASSING: Final = frozenset(
     [
         "timeout",

@@ -27,6 +27,7 @@ __all__ = [
 _WINDOW: Final = 1 << 15
 MAX_STORED: Final = 0xFFFF
 MAX_OUTPUT: Final = 4 << 20
+_BLOCK: Final = 1 << 16
 _MIN_STORED: Final = 1 << 12  # shorter first blocks are too common by chance
 LOOK_AHEAD: Final = _WINDOW + MAX_STORED + (_WINDOW // _MIN_STORED + 1) * 5
 _HEADER: Final = 4  # LEN and NLEN
@@ -83,10 +84,12 @@ def iter_stored_runs(data: Chunk | memoryview, stop: int) -> Iterator[int]:
     """
     view = memoryview(data)
     stop = min(stop, len(view) - _HEADER + 1)
-    found = [_candidates(view[phase : stop + _HEADER - 1]) + phase for phase in range(min(2, stop))]
-    for at in np.sort(np.concatenate(found)).tolist() if found else ():
-        if _run_length(view, at) >= _WINDOW:
-            yield at
+    for begin in range(0, stop, _BLOCK):  # most callers stop at the first run
+        end = min(begin + _BLOCK, stop)
+        found = [_candidates(view[at : end + _HEADER - 1]) + at for at in range(begin, min(begin + 2, end))]
+        for at in np.sort(np.concatenate(found)).tolist():
+            if _run_length(view, at) >= _WINDOW:
+                yield at
 
 
 def _candidates(data: memoryview) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 from ._gzip_walk import FILE_START, Point
 
@@ -30,6 +31,16 @@ class Restart(NamedTuple):
     produced: int = 0
     crc: int | None = 0
     length: int = 0
+
+    def to_list(self) -> list[Any]:
+        """Give it as values that JSON has."""
+        return [*self.point, *self[1:]]
+
+    @classmethod
+    def from_list(cls, fields: Iterable[Any]) -> Restart:
+        """Give back what `to_list` gave."""
+        compressed, is_stored, *rest = fields
+        return cls(Point(compressed, is_stored), *rest)
 
 
 class Notes:

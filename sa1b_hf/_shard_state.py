@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from ._gzip_walk import Point
 from ._places import PLACE_SIZE, Place, unpack_places
 from ._restarts import Restart
 from .errors import ConfigError
@@ -109,8 +108,8 @@ class ShardState:
     def encode_head(self) -> str:
         """Give the longest part of the text, which several states share: all but `tables` and `bad`."""
         fields = vars(self) | {
-            "joints": [joint and [*joint.point, joint.skip] for joint in self.joints],
-            "restart": [*self.restart.point, *self.restart[1:]],
+            "joints": [joint and joint.to_list() for joint in self.joints],
+            "restart": self.restart.to_list(),
             "seen": {kind: _to_text(packed) for kind, packed in self.seen.items()},
             "pending": _to_text(self.pending),
         }
@@ -135,9 +134,8 @@ class ShardState:
         try:
             fields = json.loads(text)
             version = fields.pop("version")
-            fields["joints"] = tuple(map(_to_joint, fields["joints"]))
-            compressed, is_stored, *rest = fields["restart"]
-            fields["restart"] = Restart(Point(compressed, is_stored), *rest)
+            fields["joints"] = tuple(joint and Joint.from_list(joint) for joint in fields["joints"])
+            fields["restart"] = Restart.from_list(fields["restart"])
             fields["seen"] = {kind: base64.b64decode(packed, validate=True) for kind, packed in fields["seen"].items()}
             fields["tables"] = [base64.b64decode(table, validate=True) for table in fields["tables"]]
             for name in ("pending", "bad"):
@@ -166,10 +164,3 @@ class ShardState:
 
 def _to_text(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _to_joint(fields: Iterable[Any] | None) -> Joint | None:
-    if fields is None:
-        return None
-    compressed, is_stored, skip = fields
-    return Joint(Point(compressed, is_stored), skip)

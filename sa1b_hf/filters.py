@@ -7,6 +7,7 @@ to what was rejected.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -222,6 +223,11 @@ class ImageFilter:
         if self.sample_fraction is not None and not self._sample(np.array([image_id], np.int64))[0]:
             return "sample_fraction"
         return None
+
+    def describe_ids(self) -> str:
+        """Give a short text that is the same for filters that `accepts_id` alike."""
+        ids = None if self.ids is None else sorted(self.ids)
+        return hashlib.sha256(repr((ids, self.sample_fraction, self.seed)).encode()).hexdigest()
 
     def keep_ids(self, image_ids: NDArray[np.int64]) -> Mask:
         """Tell for many ids at once what `accepts_id` tells for one.

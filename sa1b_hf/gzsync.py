@@ -8,7 +8,7 @@ the reader of the part before proves that it arrives at the same place in the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 
@@ -43,6 +43,16 @@ class Joint(NamedTuple):
 
     point: Point
     skip: int
+
+    def to_list(self) -> list[Any]:
+        """Give it as values that JSON has."""
+        return [*self.point, self.skip]
+
+    @classmethod
+    def from_list(cls, fields: Iterable[Any]) -> Joint:
+        """Give back what `to_list` gave."""
+        compressed, is_stored, skip = fields
+        return cls(Point(compressed, is_stored), skip)
 
 
 START: Final = Joint(FILE_START, 0)

@@ -6,20 +6,19 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
+from ._covers import Unpaired
+from ._holding import Half, Holding, as_bytes
 from ._places import PlaceReader, StoredBlob, unpack_places
 from ._shard_state import IdSet, ShardState
 from ._track import Track
 from .errors import PairingError
 from .faults import Faults
-from .scratch import Scratch
-from .source import Blob, FileBlob, MemoryBlob
+from .source import Blob
 from .tar import Member, SkippedMember
 
 __all__ = ["DEFAULT_RAM_CAP", "Pairing", "Record"]
 
 DEFAULT_RAM_CAP: Final = 512 << 20
-
-_Half = bytes | Blob
 
 
 class Record(NamedTuple):
@@ -83,16 +82,14 @@ class Pairing:
         self._faults = faults
         self._images = images
         self._reject = reject
-        self._ram_cap = ram_cap
-        self._scratch_dir = scratch_dir
-        self._scratch: Scratch | None = None
-        self._ram = 0
-        self._ram_documents = 0  # few bytes compared to images: they go to disk only when they alone fill the cap
-        self._waiting: dict[int, tuple[str, _Half]] = {}
+        self._holding = Holding(ram_cap, scratch_dir)
+        self._waiting: dict[int, tuple[str, Half]] = {}
         self._rejected: set[int] = set()
         self._complete = 0
         self._settled_before = 0  # images that an earlier pass, which this one continues, was done with
         self._seen: dict[str, set[int]] = {"jpg": set(), "json": set()}
+        self._found: dict[int, tuple[Half, bytes]] = {}
+        self._met: dict[str, list[int]] = {"jpg": [], "json": []}
 
     def iter_records(self, members: Iterator[Member | SkippedMember]) -> Iterator[Record]:
         """Give each image once, as soon as both halves were met.
@@ -115,6 +112,7 @@ class Pairing:
                 continue
             record = self._add(member) if self._is_needed(member) else None
             if self._track:
+                self._met[member.kind].append(member.image_id)
                 self._track.pass_by(member, is_seen=self._images or member.kind == "json")
             if record:
                 self._complete += 1
@@ -129,7 +127,7 @@ class Pairing:
         waiting = list(unpack_places(state.pending))
         tables = [state.images(packed) for packed in (*state.tables, state.bad)]
         halves = [*(image for table in tables for image in table), *([place] for place in waiting)]
-        blobs = reader.make_blobs((place for half in halves for place in half), self._hold)
+        blobs = reader.make_blobs((place for half in halves for place in half), self._holding.hold)
         found = iter([list(islice(blobs, len(half))) for half in halves])
         images = [list(islice(found, len(table))) for table in tables]
         self._waiting = {blob.place.image_id: (blob.place.kind, blob) for (blob,) in found}
@@ -146,7 +144,7 @@ class Pairing:
         """Read the halves of an image that was complete before."""
         self._complete += 1
         by_kind = {blob.place.kind: blob for blob in halves}
-        document = _as_bytes(by_kind["json"].load())
+        document = as_bytes(by_kind["json"].load())
         image = by_kind["jpg"].load() if self._images else None
         for blob in halves:
             self._release(blob)
@@ -154,33 +152,70 @@ class Pairing:
         return Record(halves[0].place.image_id, document, image, places)  # type: ignore[arg-type]
 
     def list_missing(self) -> list[tuple[int, Literal["jpg", "json"]]]:
-        """List the halves whose other half waits, by id and kind."""
-        return [(image_id, "json" if kind == "jpg" else "jpg") for image_id, (kind, _) in self._waiting.items()]
+        """List the halves that are missing, by id and kind."""
+        waiting = ((image_id, kind) for image_id, (kind, _) in self._waiting.items() if image_id not in self._found)
+        return [(image_id, "json" if kind == "jpg" else "jpg") for image_id, kind in waiting]
 
-    def iter_missing(self, members: Iterator[Member | SkippedMember]) -> Iterator[Record]:
-        """Look for missing halves in another part, and stop when there are none left.
+    def take_unpaired(self) -> Unpaired:
+        """Give what was met since the last call; only for a tracked part of a shard."""
+        met, self._met = self._met, {"jpg": [], "json": []}
+        documents = []
+        for image_id in met["json"]:
+            kind, half = self._waiting.get(image_id, ("", b""))
+            if kind == "json" and self._track:
+                data = as_bytes(half)
+                if not isinstance(half, bytes):  # what waited on disk can be read once only
+                    self._waiting[image_id] = kind, self._holding.hold(data)
+                documents.append((image_id, self._track.pending[image_id], data))
+        return Unpaired(documents, met["jpg"])
+
+    @property
+    def is_missing_any(self) -> bool:
+        """True as long as something waits of which the other half was not found."""
+        return len(self._found) < len(self._waiting)
+
+    def look_at(self, member: Member) -> None:
+        """Take a member of another part if it is missing.
 
         An image belongs to the part that has its JPEG, by far the larger half. So a document found elsewhere completes
         it, and a document whose JPEG is found elsewhere is forgotten: the other part's reader gives that image.
         """
-        for member in members if self._waiting else ():
-            if isinstance(member, Member) and self._waits_for(member):
-                if member.kind == "json":
-                    self._complete += 1
-                    yield self._add(member)  # type: ignore[misc]
-                else:
-                    self._release(self._waiting.pop(member.image_id)[1])
-                    self._seen["json"].discard(member.image_id)
-                    if self._track:
-                        self._track.pending.pop(member.image_id, None)
-                        self._track.seen["json"].discard(member.image_id)
-                    self._faults.report.seen -= 1
-                if not self._waiting:
-                    return
+        image_id = member.image_id
+        if self._waiting.get(image_id, (member.kind,))[0] == member.kind or image_id in self._found:
+            return
+        if member.kind == "jpg":
+            self.forget(image_id)
+        else:
+            self.find(image_id, self._holding.hold(member.read()), self._track.place(member) if self._track else b"")
 
-    def _waits_for(self, member: Member) -> bool:
-        waiting = self._waiting.get(member.image_id)
-        return waiting is not None and waiting[0] != member.kind
+    def find(self, image_id: int, document: bytes | Blob, place: bytes) -> None:
+        """Take the document of an image that waits for it."""
+        if self._waiting.get(image_id, ("",))[0] == "jpg":
+            self._found[image_id] = document, place
+
+    def forget(self, image_id: int) -> None:
+        """Leave an image to the part that has its JPEG, if its document waits here."""
+        if self._waiting.get(image_id, ("",))[0] == "json":
+            self._release(self._waiting.pop(image_id)[1])
+            self._seen["json"].discard(image_id)
+            if self._track:
+                self._track.pending.pop(image_id, None)
+                self._track.seen["json"].discard(image_id)
+            self._faults.report.seen -= 1
+
+    def iter_found(self) -> Iterator[Record]:
+        """Give the images whose documents were found in other parts, in the order of their JPEGs."""
+        for image_id, (_, image) in list(self._waiting.items()):
+            if image_id in self._found:
+                document, place = self._found.pop(image_id)
+                del self._waiting[image_id]
+                if self._track:
+                    place += self._track.pending.pop(image_id)
+                self._complete += 1
+                record = Record(image_id, as_bytes(document), image, place)  # type: ignore[arg-type]
+                self._release(image)
+                self._release(document)
+                yield record
 
     def forget_foreign_rejects(self) -> None:
         """Leave images that are not wanted, and whose JPEG is not in this part, to the part that has it."""
@@ -213,45 +248,26 @@ class Pairing:
         return image_id in self._waiting  # or the first half was rejected, perhaps by the pass that this one continues
 
     def _add(self, member: Member) -> Record | None:
-        half: _Half = member.take() if member.kind == "jpg" else member.read()
+        half: Half = member.take() if member.kind == "jpg" else member.read()
         place = self._track.place(member) if self._track else b""
         if not self._images:
             return Record(member.image_id, half, None, place)  # type: ignore[arg-type]
         if (other := self._waiting.pop(member.image_id, None)) is None:
-            self._waiting[member.image_id] = (member.kind, self._hold(half))
+            self._waiting[member.image_id] = (member.kind, self._holding.hold(half))
             if self._track:
                 self._track.pending[member.image_id] = place
             return None
         if self._track:
             place += self._track.pending.pop(member.image_id)
         image, document = (half, other[1]) if member.kind == "jpg" else (other[1], half)
-        record = Record(member.image_id, _as_bytes(document), image, place)  # type: ignore[arg-type]
+        record = Record(member.image_id, as_bytes(document), image, place)  # type: ignore[arg-type]
         self._release(other[1])
         return record
 
-    def _hold(self, half: _Half) -> _Half:
-        if isinstance(half, FileBlob):
-            return half
-        size = _size(half)
-        in_use = self._ram_documents if isinstance(half, bytes) else self._ram + self._ram_documents
-        if in_use + size > self._ram_cap:
-            # The newcomer goes to disk: which one makes no difference, and it saves moving an old one.
-            self._scratch = self._scratch or Scratch(self._scratch_dir)
-            return self._scratch.put(MemoryBlob([memoryview(half)], size) if isinstance(half, bytes) else half)
-        self._count(half, size)
-        return half if isinstance(half, bytes) else _compact(half)
-
-    def _count(self, half: _Half, size: int) -> None:
-        if isinstance(half, bytes):
-            self._ram_documents += size
-        else:
-            self._ram += size
-
-    def _release(self, half: _Half) -> None:
+    def _release(self, half: Half) -> None:
         if isinstance(half, StoredBlob) and half.held is not None:
             half = half.held
-        if isinstance(half, (bytes, MemoryBlob)):
-            self._count(half, -_size(half))
+        self._holding.release(half)
 
     def report_orphans(self) -> None:
         """Report what still waits."""
@@ -270,32 +286,7 @@ class Pairing:
 
     def close(self) -> None:
         """Let go of the scratch file."""
-        if self._scratch:
-            self._scratch.close()
+        self._holding.close()
 
     def _error(self, reason: str, message: str, image_id: int | None) -> PairingError:
         return PairingError(message, reason=reason, shard=self._faults.shard, image_id=image_id)
-
-
-def _size(half: _Half) -> int:
-    return len(half) if isinstance(half, bytes) else half.size
-
-
-def _as_bytes(document: _Half) -> bytes:
-    if isinstance(document, bytes):
-        return document
-    data = bytearray(document.size)
-    document.copy_into(memoryview(data))
-    return bytes(data)
-
-
-def _compact(blob: Blob) -> MemoryBlob:
-    """Copy those pieces of a blob that keep more than themselves alive: at its ends, which neighbours share."""
-    if isinstance(blob, MemoryBlob):
-        pieces = [
-            piece if len(piece) == memoryview(piece.obj).nbytes else memoryview(bytes(piece)) for piece in blob.pieces
-        ]
-        return MemoryBlob(pieces, blob.size)
-    target = memoryview(bytearray(blob.size))
-    blob.copy_into(target)
-    return MemoryBlob([target], blob.size)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
+from ._covers import Cover, iter_around, iter_uncovered
 from ._gzip_walk import Checksums, gzip_error
+from ._handover import Handover, Spool
+from ._indexed import IndexNotes, iter_indexed
 from ._part_cursor import PartCursor, PlainPartCursor, iter_part_members, open_between
 from ._random_bytes import RandomBytes
 from ._restarts import Restart
 from ._shard_state import ShardState
 from ._track import Track
-from .gzsync import DEFAULT_LOOKBACK, START, Joint, find_between, find_part
-from .index import Kind, ShardIndex
+from .errors import ShardError
+from .gzsync import DEFAULT_LOOKBACK, START, Joint, find_part
+from .index import Kind
 from .pairing import Pairing, Record
 from .shard import SA1BShard
-from .source import MemoryBlob, check_is_shard
-from .tar import BLOCK, Member, SkippedMember
+from .source import check_is_shard
+from .tar import Member, SkippedMember
 from .transport import Source
 
 __all__ = ["PartReader", "PartSums"]
 
-_NEAR: Final = 16 << 20
-_GROWTH: Final = 8
+_HAND_OVER_EVERY: Final = 16 << 20
 _READ_AHEAD: Final = 4 << 20  # approaching a joint takes many short steps over some megabytes
 
 
@@ -49,14 +52,17 @@ class PartReader:
         Is kept up to date, so that `state` can be asked for.
     sums
         Is told the checksums of the part.
+    make_handover
+        Gives, for the identity of the file, where readers of its parts leave documents for one another; needs `track`.
 
     Notes
     -----
     Members belong to the part in which their header begins, and images to the part of their JPEG, the half that costs
-    most to read. A document that is in another part is looked for there: first nearby, where it is if images and
-    documents lie side by side, then everywhere. In a shard in random order that costs a pass over the whole shard for
-    each part, which does not parse, hold or copy anything else; with an index only what is missing is read. A second
-    copy of a member in another part, a fault that a sequential pass would report, is not noticed.
+    most to read. A document that is in another part is taken from what the reader of that part left
+    (`sa1b_hf._handover`), or looked for there: first nearby, where it is if images and documents lie side by side, then
+    everywhere. In a shard in random order that costs each part a pass over all that nobody has read, which does not
+    parse, hold or copy anything else; with an index only what is missing is read. A second copy of a member in another
+    part, a fault that a sequential pass would report, is not noticed.
 
     """
 
@@ -73,6 +79,7 @@ class PartReader:
         threads: int = 1,
         track: Track | None = None,
         sums: PartSums | None = None,
+        make_handover: Callable[[Mapping[str, str]], Handover] | None = None,
     ) -> None:
         self._source = source
         self._storage_options = storage_options
@@ -84,6 +91,8 @@ class PartReader:
         self._threads = threads
         self._track = track
         self._sums = sums
+        self._make_handover = make_handover
+        self._handover: Handover | None = None
         self._cursor: PartCursor | PlainPartCursor | None = None
         self._joints: tuple[Joint | None, Joint | None] | None = None
         self._stack = ExitStack()
@@ -119,13 +128,21 @@ class PartReader:
 
         """
         check_is_shard(self._data.head, self._shard)
+        # a file that nothing but its size tells from others may be another one by the time something is handed over
+        if (
+            images
+            and self._of > 1
+            and self._make_handover
+            and self._data.is_size_known
+            and len(self._data.identity) > 1
+        ):
+            self._handover = self._make_handover(self._data.identity)
         self._joints = state.joints if state else self._find(self._index)
         begin, end = self._joints
         checksums = Checksums()
         if begin is not None:
             if state is None or not state.is_searching:
-                start = (state.restart, state.offset) if state else None
-                yield from pairing.iter_complete(self._members(begin, end, start))
+                yield from self._iter_own(pairing, begin, end, (state.restart, state.offset) if state else None)
                 checksums = self._cursor.checksums if self._cursor else checksums
                 if self._of > 1:
                     pairing.forget_foreign_rejects()
@@ -134,6 +151,8 @@ class PartReader:
             if images and pairing.list_missing():
                 yield from self._iter_missing(pairing, begin, end)
         pairing.report_orphans()
+        if self._handover:
+            self._handover.finish()
         if self._sums is not None and state is None:
             self._sums.add(self._index, self._of, checksums, self._shard)
 
@@ -170,17 +189,49 @@ class PartReader:
         """Let go of files and connections."""
         self._stack.close()
 
+    def _iter_own(
+        self, pairing: Pairing, begin: Joint, end: Joint | None, start: tuple[Restart, int] | None
+    ) -> Iterator[Record]:
+        members = self._members(begin, end, start)
+        spool = None
+        if self._handover and start is None and isinstance(self._cursor, PartCursor):
+            spool = self._handover.open_spool(begin, end)
+            members = _hand_over(members, pairing, self._cursor, spool) if spool else members
+            self._stack.callback(spool.close) if spool else None
+        yield from pairing.iter_complete(members)
+
     def _iter_missing(self, pairing: Pairing, begin: Joint, end: Joint | None) -> Iterator[Record]:
+        failure: ShardError | None = None
+        try:
+            self._find_missing(pairing, begin, end)
+        except ShardError as error:
+            failure = error
+        yield from pairing.iter_found()
+        if failure is not None:
+            raise failure
+
+    def _find_missing(self, pairing: Pairing, begin: Joint, end: Joint | None) -> None:
+        """Look for missing halves where it costs least: with other readers, in the index, in what nobody has read."""
+        covers = self._handover.read_covers(dict(pairing.list_missing())) if self._handover else []
+        for cover in covers:
+            for image_id in cover.images:
+                pairing.forget(image_id)
+            for image_id, (place, document) in cover.documents.items():
+                pairing.find(image_id, document, place)
         if self._index_path is not None:
-            yield from pairing.iter_missing(self._look_up(pairing.list_missing()))
+            for member in self._look_up(pairing.list_missing()):
+                pairing.look_at(member)
             return
-        for low, high in self._others(begin, end):
-            yield from pairing.iter_missing(self._members(low, high))
-            if not pairing.list_missing():
-                return
+        near = iter_around(self._data, begin, end, lookback=self._lookback, engine=self._engine)
+        own = Cover(begin, end, is_complete=True)
+        for region in iter_uncovered([own, *covers]) if covers else near:
+            for other in self._members(*region) if pairing.is_missing_any else ():
+                if isinstance(other, Member):
+                    pairing.look_at(other)
+                if not pairing.is_missing_any:
+                    break
 
     def _look_up(self, missing: list[tuple[int, Kind]]) -> Iterator[Member]:
-        """Give members by their place in the index, in the order of the shard."""
         shard = SA1BShard(
             self._source,
             self._index_path,
@@ -190,14 +241,8 @@ class PartReader:
         )
         self._stack.callback(shard.close)
         if self._track:
-            self._track.notes = _IndexNotes(shard.index)
-        members = shard.index.members
-        found = [members[kind][image_id] for image_id, kind in missing if image_id in members[kind]]
-        for place in sorted(found, key=lambda member: member.offset):
-            name, kind = f"sa_{place.image_id}.{place.kind}", cast("Kind", place.kind)
-            held = _Indexed(shard, place.image_id, kind)
-            header = place.offset - BLOCK
-            yield Member(name, place.image_id, kind, place.size, header, held)  # type: ignore[arg-type]
+            self._track.notes = IndexNotes(shard.index)
+        yield from iter_indexed(shard, missing)
 
     def _find(self, index: int) -> tuple[Joint | None, Joint | None]:
         return find_part(self._data, index, self._of, lookback=self._lookback, engine=self._engine)
@@ -221,24 +266,19 @@ class PartReader:
             self._track.notes = self._cursor.notes
         return iter_part_members(self._cursor, may_be_empty=start is not None or not is_whole)
 
-    def _others(self, begin: Joint, end: Joint | None) -> Iterator[tuple[Joint, Joint | None]]:
-        """Give everything outside the part, first what is near."""
-        reach = _NEAR
-        while begin != START or end is not None:
-            if end is not None:
-                after = self._find_between(end.point.compressed + reach, self._data.size)
-                yield end, after
-                end = after
-            if begin != START:
-                before = self._find_between(begin.point.compressed - reach, begin.point.compressed) or START
-                yield before, begin
-                begin = before
-            reach *= _GROWTH
 
-    def _find_between(self, low: int, high: int) -> Joint | None:
-        if low <= 0:
-            return START
-        return find_between(self._data, low, high, lookback=self._lookback, engine=self._engine)
+def _hand_over(
+    members: Iterator[Member | SkippedMember], pairing: Pairing, cursor: PartCursor, spool: Spool
+) -> Iterator[Member | SkippedMember]:
+    """Pass members on, and write down now and then what found no other half."""
+    due = 0
+    for member in members:
+        # everything before this member was dealt with, or the next one would not have been asked for
+        if isinstance(member, Member) and member.offset >= due:
+            spool.write(pairing.take_unpaired(), (cursor.notes.find(member.offset), member.offset))
+            due = member.offset + _HAND_OVER_EVERY
+        yield member
+    spool.write(pairing.take_unpaired(), (Restart(), cursor.offset), is_complete=True)
 
 
 class PartSums:
@@ -259,27 +299,3 @@ class PartSums:
         self._found[index] = checksums
         if len(self._found) == of and not Checksums.agree(self._found[number] for number in range(of)):
             raise gzip_error("gzip-crc", 0, shard)
-
-
-class _Indexed:
-    """A member that is read when it is asked for, in the place of the cursor that it would be read from."""
-
-    def __init__(self, shard: SA1BShard, image_id: int, kind: Kind) -> None:
-        self._shard = shard
-        self._what = image_id, kind
-
-    def read(self, size: int) -> bytes:
-        return self._shard.read(*self._what)[:size]
-
-    def take(self, size: int) -> MemoryBlob:
-        return MemoryBlob([memoryview(self.read(size))], size)
-
-
-class _IndexNotes:
-    """The points of an index, as places to begin."""
-
-    def __init__(self, index: ShardIndex) -> None:
-        self._index = index
-
-    def find(self, offset: int) -> Restart:
-        return self._index.find_restart(offset)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
+from ._handover import Handover
 from ._places import PlaceReader
 from ._read_options import ReadOptions
 from ._rows_of_records import Rows, RowsOfRecords
@@ -152,7 +154,9 @@ class _ShardPass:
         resume: Resume | None = None,
     ) -> None:
         self.state: str | None = None
-        self._track = track
+        self._is_resumable = track is not None
+        # readers of parts tell one another where what they met is
+        self._track = track or (Track() if part is not None and part[1] > 1 else None)
         self._sums = sums
         self._resume = resume
         self._restored: ShardState | None = None
@@ -204,26 +208,25 @@ class _ShardPass:
         report.completed += 1
 
     def _open(self) -> Cursor | PartReader:
-        engine, storage_options = self._options.engine, self._options.storage_options
-        if self._part is not None:
-            folder = self._options.index_dir
-            return PartReader(
-                self._source,
-                self._part,
-                engine=engine,
-                shard=self._shard,
-                storage_options=storage_options,
-                index=None if folder is None else Path(folder) / f"{self._shard}.index.parquet",
-                threads=self._options.inflate_threads,
-                track=self._track,
-                sums=self._sums,
-            )
-        return open_shard(
+        options = self._options
+        common: dict[str, Any] = {
+            "engine": options.engine,
+            "shard": self._shard,
+            "storage_options": options.storage_options,
+        }
+        if self._part is None:
+            return open_shard(self._source, inflate_threads=options.inflate_threads, **common)
+        # documents of images that nobody wants are not handed over, so readers have to want the same
+        wanted = options.image_filter.describe_ids() + self._shard
+        return PartReader(
             self._source,
-            engine=engine,
-            shard=self._shard,
-            storage_options=storage_options,
-            inflate_threads=self._options.inflate_threads,
+            self._part,
+            index=Path(options.index_dir) / f"{self._shard}.index.parquet" if options.index_dir else None,
+            threads=options.inflate_threads,
+            track=self._track,
+            sums=self._sums,
+            make_handover=partial(Handover, wanted=wanted, part=self._part, folder=options.scratch_dir),
+            **common,
         )
 
     def _iter_salvaged(self) -> Iterator[Member]:
@@ -295,7 +298,7 @@ class _ShardPass:
         if rows.batch.num_rows:
             self._report.delivered += rows.batch.num_rows
             self._report.num_annotations += rows.num_annotations
-            yield from self._cut(rows, records, ends) if self._track else [rows.batch]
+            yield from self._cut(rows, records, ends) if self._is_resumable else [rows.batch]
         for _, error in rows.bad:
             self._faults.skip_image(error)
 

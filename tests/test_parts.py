@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import pytest
 from datasets.exceptions import DatasetGenerationError
 from support.incompressible import compress, make_members, make_tar
 
-from sa1b_hf import load_dataset, parts
+from sa1b_hf import _covers, load_dataset
+from sa1b_hf._handover import Handover
 from sa1b_hf.errors import CompressionError, ConfigError
 from sa1b_hf.filters import ImageFilter
 from sa1b_hf.parts import PartReader, PartSums
 from sa1b_hf.reader import ReadOptions, iter_batches
 from sa1b_hf.reports import PassReport
+from sa1b_hf.source import open_shard
+from sa1b_hf.tar import iter_members
 
 
 def _rows(path, part=None, report=None, **options):
@@ -44,12 +49,21 @@ def shard(request, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _short_lookback(monkeypatch):
     """Approach joints from close by, so that small shards have more than one way to be read."""
-    monkeypatch.setattr(parts, "_NEAR", 1 << 17)
+    monkeypatch.setattr(_covers, "_NEAR", 1 << 17)
     monkeypatch.setattr(
         PartReader.__init__, "__kwdefaults__", {**PartReader.__init__.__kwdefaults__, "lookback": 1 << 19}
     )
 
 
+@pytest.fixture(params=["alone", "with others"])
+def company(request, monkeypatch, tmp_path):
+    """Readers that find what others left, and readers on machines of their own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if request.param == "alone":
+        monkeypatch.setattr(Handover, "read_covers", lambda *_: [])
+
+
+@pytest.mark.usefixtures("company")
 @pytest.mark.parametrize("of", [1, 2, 3, 4, 8, 16, 64])
 def test_each_image_once(shard, of):
     """Whatever the number of parts, together they are the rows of the whole shard, and the counts add up."""
@@ -64,15 +78,18 @@ def test_each_image_once(shard, of):
     assert (total.seen, total.delivered) == (whole.seen, whole.delivered)
 
 
+@pytest.mark.usefixtures("company")
 @pytest.mark.parametrize("of", [2, 5])
 def test_order_within_a_part(shard, of):
-    """Images of which both halves lie in one part come out in the order of the sequential read."""
+    """Images whose halves lie in one part come in the order of the whole, then the others in that of their JPEGs."""
     order = [row["image_id"] for row in _rows(shard)]
-    for index in range(of):
-        alone = PassReport()
-        ids = [row["image_id"] for row in _rows(shard, (index, of), alone)]
-        assert len(ids) == len(set(ids))
-        assert set(ids) <= set(order)
+    with open_shard(shard) as cursor:
+        jpegs = [member.image_id for member in iter_members(cursor) if member.kind == "jpg"]
+    ids = [[row["image_id"] for row in _rows(shard, (index, of))] for index in range(of)]
+    assert sorted(sum(ids, [])) == sorted(order)
+    for found in ids:
+        own = next((at for at in range(len(found), -1, -1) if found[:at] == sorted(found[:at], key=order.index)), 0)
+        assert found[own:] == sorted(found[own:], key=jpegs.index)
 
 
 @pytest.mark.parametrize("of", [2, 7])
@@ -90,6 +107,7 @@ def test_options(shard, of, options):
     assert (total.seen, total.delivered, total.filtered) == (whole.seen, whole.delivered, whole.filtered)
 
 
+@pytest.mark.usefixtures("company")
 @pytest.mark.parametrize("of", [3, 16])
 def test_with_index(shard, of, tmp_path):
     """With an index, built by the first part that needs it, the rows are the same."""
@@ -98,6 +116,7 @@ def test_with_index(shard, of, tmp_path):
     assert [path.name for path in (tmp_path / "index").glob("*")] in ([], ["sa_000000.index.parquet"])
 
 
+@pytest.mark.usefixtures("company")
 @pytest.mark.parametrize("how", ["gnu-6", "none"])
 @pytest.mark.parametrize("with_index", [True, False])
 @pytest.mark.parametrize("of", [2, 6])
