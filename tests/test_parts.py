@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import chain
 
 import pytest
 from datasets.exceptions import DatasetGenerationError
@@ -86,7 +87,7 @@ def test_order_within_a_part(shard, of):
     with open_shard(shard) as cursor:
         jpegs = [member.image_id for member in iter_members(cursor) if member.kind == "jpg"]
     ids = [[row["image_id"] for row in _rows(shard, (index, of))] for index in range(of)]
-    assert sorted(sum(ids, [])) == sorted(order)
+    assert sorted(chain.from_iterable(ids)) == sorted(order)
     for found in ids:
         own = next((at for at in range(len(found), -1, -1) if found[:at] == sorted(found[:at], key=order.index)), 0)
         assert found[own:] == sorted(found[own:], key=jpegs.index)
