@@ -18,7 +18,6 @@ import shutil
 import struct
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from ._covers import Cover, Unpaired
+from ._crc import crc32
 from ._places import PLACE_SIZE
 from ._restarts import Restart
 from .gzsync import Joint
@@ -120,7 +120,7 @@ class Spool:
         try:
             _check_space(self._path.parent)
             written = _pack(found, json.dumps(stands))
-            self._file.write(_HEADER.pack(len(written), zlib.crc32(written)))
+            self._file.write(_HEADER.pack(len(written), crc32(written)))
             self._file.write(written)
             self._file.flush()
             self._is_complete = is_complete
@@ -172,7 +172,7 @@ def _iter_packed(path: Path) -> Iterator[pa.Buffer]:
         length, crc = _HEADER.unpack_from(data, at)
         at += _HEADER.size
         packed = data.slice(at, min(length, data.size - at))
-        if not length or packed.size < length or zlib.crc32(packed) != crc:
+        if not length or packed.size < length or crc32(packed) != crc:
             return
         yield packed
         at += length

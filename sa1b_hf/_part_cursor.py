@@ -68,6 +68,7 @@ class PartCursor(StreamCursor):
         shard: str | None = None,
         start: tuple[Restart, int] | None = None,
         threads: int = 1,
+        spacing: int | None = None,
     ) -> None:
         self._begin = begin
         self._end = end
@@ -78,7 +79,7 @@ class PartCursor(StreamCursor):
         is_gzip = data.read(0, 2) == GZIP_MAGIC
         known = None if begin.point.is_stored else 0
         restart, offset = start or (Restart(begin.point, -begin.skip, known), 0)
-        self.notes: Notes | PlainNotes = Notes(restart) if is_gzip else _ShiftedNotes(begin.point.compressed)
+        self.notes: Notes | PlainNotes = Notes(restart, spacing) if is_gzip else _ShiftedNotes(begin.point.compressed)
         chunks = self._inflate(data, engine) if is_gzip else self._read_plain(data, offset)
         super().__init__(_one_ahead(chunks), "gzip" if is_gzip else "none", data)  # type: ignore[arg-type]
         self.skip(offset - restart.produced if is_gzip else 0)
@@ -148,6 +149,7 @@ def open_between(
     shard: str | None = None,
     start: tuple[Restart, int] | None = None,
     threads: int = 1,
+    spacing: int | None = None,
 ) -> PartCursor | PlainPartCursor:
     """Open what lies between two joints; None as the end is that of the file.
 
@@ -159,6 +161,8 @@ def open_between(
         As for `sa1b_hf.source.open_shard`; threads only from the beginning to the end of the file.
     start
         To go on in the middle of the part: a restart that an earlier cursor noted, and the offset of a tar entry.
+    spacing
+        As for `sa1b_hf._restarts.Notes`.
 
     Returns
     -------
@@ -169,7 +173,7 @@ def open_between(
     path = local_path(data.source)
     if path is not None and hasattr(os, "preadv") and data.read(0, 2) != GZIP_MAGIC:
         return PlainPartCursor(path, begin, end, shard, start and start[1])
-    return PartCursor(data, begin, end, engine=engine, shard=shard, start=start, threads=threads)
+    return PartCursor(data, begin, end, engine=engine, shard=shard, start=start, threads=threads, spacing=spacing)
 
 
 def iter_part_members(

@@ -46,6 +46,13 @@ class Restart(NamedTuple):
 class Notes:
     """The restarts that a reader passes; old ones are forgotten when a later place is asked for.
 
+    Parameters
+    ----------
+    first
+        Where it begins.
+    spacing
+        Uncompressed bytes between two restarts; the default suits readers that may have to go on anywhere.
+
     Attributes
     ----------
     last
@@ -53,14 +60,15 @@ class Notes:
 
     """
 
-    def __init__(self, first: Restart = Restart()) -> None:  # noqa: B008 -- immutable
+    def __init__(self, first: Restart = Restart(), spacing: int | None = None) -> None:  # noqa: B008 -- immutable
         self.last = first
+        self._spacing = spacing or SPACING
         self._restarts = deque([first])
 
     @property
     def due(self) -> int:
         """Uncompressed offset from which on another restart is wanted."""
-        return self.last.produced + SPACING
+        return self.last.produced + self._spacing
 
     def add(self, restart: Restart) -> None:
         """Note a restart behind all others."""

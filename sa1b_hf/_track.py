@@ -23,8 +23,15 @@ class SupportsFind(Protocol):
 class Track:
     """The progress of one pass.
 
+    Parameters
+    ----------
+    spacing
+        As for `sa1b_hf._restarts.Notes`.
+
     Attributes
     ----------
+    spacing
+        As given.
     notes
         Of the reader that members come from now.
     offset
@@ -40,7 +47,8 @@ class Track:
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spacing: int | None = None) -> None:
+        self.spacing = spacing
         self.notes: SupportsFind | None = None
         self.offset = 0
         self.is_searching = False

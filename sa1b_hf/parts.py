@@ -25,9 +25,10 @@ from .source import check_is_shard
 from .tar import Member, SkippedMember
 from .transport import Source
 
-__all__ = ["PartReader", "PartSums"]
+__all__ = ["HAND_OVER_EVERY", "PartReader", "PartSums"]
 
-_HAND_OVER_EVERY: Final = 16 << 20
+HAND_OVER_EVERY: Final = 16 << 20
+"""Uncompressed bytes between two times that a reader writes down what it met."""
 _READ_AHEAD: Final = 4 << 20  # approaching a joint takes many short steps over some megabytes
 
 
@@ -259,6 +260,7 @@ class PartReader:
             shard=self._shard,
             start=start,
             threads=self._threads if is_whole else 1,
+            spacing=self._track.spacing if self._track else None,
         )
         # Each part inflates on its own, and a file that is closed early would take its blobs along.
         self._stack.callback(self._cursor.close)
@@ -276,7 +278,7 @@ def _hand_over(
         # everything before this member was dealt with, or the next one would not have been asked for
         if isinstance(member, Member) and member.offset >= due:
             spool.write(pairing.take_unpaired(), (cursor.notes.find(member.offset), member.offset))
-            due = member.offset + _HAND_OVER_EVERY
+            due = member.offset + HAND_OVER_EVERY
         yield member
     spool.write(pairing.take_unpaired(), (Restart(), cursor.offset), is_complete=True)
 

@@ -21,7 +21,7 @@ from ._track import Track
 from .errors import ConfigError, RecordError, ShardError
 from .faults import Faults
 from .pairing import Pairing, Record
-from .parts import PartReader, PartSums
+from .parts import HAND_OVER_EVERY, PartReader, PartSums
 from .reports import PassReport
 from .salvage import SalvageReport, iter_salvaged_members
 from .source import Cursor, open_shard
@@ -155,8 +155,8 @@ class _ShardPass:
     ) -> None:
         self.state: str | None = None
         self._is_resumable = track is not None
-        # readers of parts tell one another where what they met is
-        self._track = track or (Track() if part is not None and part[1] > 1 else None)
+        # readers of parts tell one another how far they are, now and then
+        self._track = track or (Track(HAND_OVER_EVERY) if part is not None and part[1] > 1 else None)
         self._sums = sums
         self._resume = resume
         self._restored: ShardState | None = None

@@ -37,7 +37,7 @@ def shard(tmp_path_factory):
 def root(tmp_path, monkeypatch) -> Path:
     """The folder in which readers leave things, written to often."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(parts, "_HAND_OVER_EVERY", 1 << 19)
+    monkeypatch.setattr(parts, "HAND_OVER_EVERY", 1 << 19)
     monkeypatch.setattr(
         PartReader.__init__, "__kwdefaults__", {**PartReader.__init__.__kwdefaults__, "lookback": 1 << 20}
     )
