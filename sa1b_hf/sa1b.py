@@ -15,6 +15,7 @@ import datasets
 import pyarrow as pa
 from datasets import DatasetInfo, Features, SplitGenerator
 
+from ._at_exit import closed_at_exit
 from ._ids import is_int
 from ._resumable import make_resumable
 from .data_files import as_data_files
@@ -245,6 +246,7 @@ class SA1B(datasets.ArrowBasedBuilder):
     def _generate_shards(self, shards: Sequence[ShardSource]) -> Iterator[str]:
         yield from (str(source.location) for source in shards)
 
+    @closed_at_exit
     def _generate_tables(self, shards: Sequence[ShardSource]) -> Iterator[tuple[Any, pa.Table]]:
         sums: dict[Any, PartSums] = defaultdict(PartSums)
         for number, source in enumerate(shards):
@@ -254,6 +256,7 @@ class SA1B(datasets.ArrowBasedBuilder):
                 for index, batch in enumerate(found):
                     yield _key(number, index), pa.Table.from_batches([batch])
 
+    @closed_at_exit
     def _iter_resumable(self, source: ShardSource, resume: Resume | None) -> Iterator[tuple[Any, pa.Table, str | None]]:
         """Read a shard, or go on within it; each table comes with the state at its first row."""
         with self._reading(source) as (options, report):

@@ -22,6 +22,7 @@ PACKAGE = REPOSITORY / "sa1b_hf"
 ORDER = [
     "errors",
     "_memory",
+    "_at_exit",
     "features",
     "_transforms",
     "_shard_table",

@@ -130,6 +130,32 @@ def test_data_loader_workers(shards, tmp_path, start_method):
     assert done.stdout.split("\n")[0] == "63 {1} 63 3"
 
 
+_HALF_READ = """
+import sys
+import sa1b_hf
+from datasets import Image
+
+ds = sa1b_hf.load_dataset(data_dir=sys.argv[1], split="train", streaming=True).cast_column("image", Image(decode=False))
+rows = iter(ds)
+print(next(rows)["image_id"] > 0)
+"""
+
+
+def test_a_script_may_end_in_the_middle(shards):
+    """A stream that is left half read ends with the script, without messages of an interpreter that goes down."""
+    done = subprocess.run(
+        [sys.executable, "-c", _HALF_READ, str(shards[0].path.parent)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ignored" not in done.stderr, done.stderr
+
+
 def test_first_example_needs_a_fraction(tmp_path):
     """The first example comes after as much of the shard as it takes to complete a pair, not after the whole."""
     from support.misbehaving_server import MisbehavingServer
