@@ -187,9 +187,11 @@ def _measure(task: str, key: str, shard: Path, folder: Path, tiny: Path) -> dict
 def _take_turns(
     task: str, keys: Any, rounds: int, shard: Path, folder: Path, tiny: Path
 ) -> dict[str, dict[str, float]]:
-    samples: dict[str, list[dict[str, float]]] = {key: [] for key in keys}
+    names = list(keys)
+    samples: dict[str, list[dict[str, float]]] = {key: [] for key in names}
     for number in range(rounds):
-        for key in keys:
+        first = number % len(names)  # nobody always comes after the same one, whose memory it uses again or not
+        for key in names[first:] + names[:first]:
             print(f"{task} {number + 1}/{rounds}: {key}", file=sys.stderr)
             warm_up(shard)
             samples[key].append(_measure(task, key, shard, folder, tiny))
