@@ -219,7 +219,7 @@ class PartReader:
                 pairing.forget(image_id)
             for image_id, (place, document) in cover.documents.items():
                 pairing.find(image_id, document, place)
-        if self._index_path is not None:
+        if self._index_path is not None and pairing.is_missing_any:
             for member in self._look_up(pairing.list_missing()):
                 pairing.look_at(member)
             return
