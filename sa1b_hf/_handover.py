@@ -41,6 +41,7 @@ _SCHEMA: Final = pa.schema(
 _STANDS: Final = b"stands"
 _HEADER: Final = struct.Struct("<QI")  # length and CRC-32 of an Arrow stream of one batch
 _SUFFIX: Final = ".arrows"
+_DONE: Final = ".done.arrows"
 _STALE_SECONDS: Final = 3 * 3600
 _MOST_BYTES: Final = 4 << 30  # of all that was left; the documents of a whole shard take some 300 MB
 _KEEP_FREE: Final = 1 << 30
@@ -70,6 +71,7 @@ class Handover:
         user = os.getuid() if hasattr(os, "getuid") else "user"
         self._root = Path(folder or tempfile.gettempdir()) / f"sa1b_hf-{user}"
         self._folder = self._root / key[:32]
+        self._left = self._folder / f"{self._index}-nothing{_SUFFIX}"
 
     def open_spool(self, begin: Joint, end: Joint | None) -> Spool | None:
         """Begin the file of this reader; None where that cannot be."""
@@ -81,7 +83,8 @@ class Handover:
         except OSError as error:
             _log.debug("documents are not handed over: %s", error)
             return None
-        return Spool(Path(name), handle, begin, end)
+        self._left = Path(name)
+        return Spool(self._left, handle, begin, end)
 
     def read_covers(self, missing: Mapping[int, str]) -> list[Cover]:
         """Give what the other readers left so far, with those documents that are missing: kinds by image id."""
@@ -96,11 +99,18 @@ class Handover:
         return list(best.values())
 
     def finish(self) -> None:
-        """Note that this reader needs nothing any more; the last one removes all files."""
+        """Note that this reader needs nothing any more; the last one removes the files of all that are done.
+
+        Those of readers that are at it again, in the next epoch, stay.
+        """
         with contextlib.suppress(OSError):
-            (self._folder / f"{self._index}.done").touch()
-            if len(list(self._folder.glob("*.done"))) == self._of:
-                shutil.rmtree(self._folder, ignore_errors=True)
+            self._left.touch()
+            self._left.rename(self._left.with_suffix(_DONE))
+            done = list(self._folder.glob(f"*{_DONE}"))
+            if len({path.name.partition("-")[0] for path in done}) == self._of:
+                for path in done:
+                    path.unlink(missing_ok=True)
+                self._folder.rmdir()
 
 
 class Spool:
@@ -166,6 +176,8 @@ def _pack(found: Unpaired, stands: str) -> pa.Buffer:
 
 def _iter_packed(path: Path) -> Iterator[pa.Buffer]:
     """Give what is good of a file: its writer may be at work, or may have been killed."""
+    if not path.stat().st_size:
+        return
     data = pa.memory_map(str(path)).read_buffer()
     at = 0
     while at + _HEADER.size <= data.size:
