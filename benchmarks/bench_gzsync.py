@@ -278,7 +278,6 @@ def main() -> None:
     datasets.logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
-        (folder / "index").mkdir(parents=True, exist_ok=True)
         path = make(folder, options.images, "random")
         with open_shard(path) as cursor:
             size = cursor.skip(1 << 60)
@@ -291,7 +290,7 @@ def main() -> None:
         # first, so that the processes are not forked from one with the memory of all the rest
         if is_wanted("processes"):
             bench_processes(beside, "images beside their documents", None)
-            bench_processes(path, "random order, with an index", str(folder / "index"))
+            bench_processes(path, "random order, with an index", str(path.parent))
             bench_processes(path, "random order, without", None)
         if is_wanted("inflate"):
             bench_inflate(path, size)

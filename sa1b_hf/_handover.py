@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import logging
+import mmap
 import os
 import shutil
 import struct
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
 from ._covers import Cover, Unpaired
 from ._crc import crc32
@@ -35,13 +35,12 @@ __all__ = ["Handover", "Spool"]
 
 _log = logging.getLogger("sa1b_hf")
 
-_SCHEMA: Final = pa.schema(
-    [("image_id", pa.int64()), ("place", pa.binary(PLACE_SIZE)), ("document", pa.large_binary())]
-)
-_STANDS: Final = b"stands"
-_HEADER: Final = struct.Struct("<QI")  # length and CRC-32 of an Arrow stream of one batch
-_SUFFIX: Final = ".arrows"
-_DONE: Final = ".done.arrows"
+_FRAME: Final = struct.Struct("<QI")  # length and CRC-32 of what follows
+_COUNTS: Final = struct.Struct("<III")  # documents, images, and bytes of the JSON text that says how far the reader is
+_ID: Final = np.dtype("<i8")
+_SIZE: Final = np.dtype("<u4")
+_SUFFIX: Final = ".spool"
+_DONE: Final = ".done.spool"
 _STALE_SECONDS: Final = 3 * 3600
 _MOST_BYTES: Final = 4 << 30  # of all that was left; the documents of a whole shard take some 300 MB
 _KEEP_FREE: Final = 1 << 30
@@ -129,12 +128,10 @@ class Spool:
         stands = {"joints": self._joints, "start": [start[0].to_list(), start[1]], "is_complete": is_complete}
         try:
             _check_space(self._path.parent)
-            written = _pack(found, json.dumps(stands))
-            self._file.write(_HEADER.pack(len(written), crc32(written)))
-            self._file.write(written)
+            self._file.writelines(_pack(found, json.dumps(stands).encode()))
             self._file.flush()
             self._is_complete = is_complete
-        except (OSError, pa.ArrowInvalid) as error:  # invalid: a place that does not fit into its bytes
+        except (OSError, ValueError) as error:
             _log.debug("documents are not handed over any more: %s", error)
             self.close()
 
@@ -162,55 +159,63 @@ class _Left:
         target[:] = self._data
 
 
-def _pack(found: Unpaired, stands: str) -> pa.Buffer:
-    """Give documents, then images, which have an id and nothing else."""
-    ids, places, documents = zip(*found.documents, strict=True) if found.documents else ((), (), ())
-    absent = [None] * len(found.images)
-    columns = [[*ids, *found.images], [*places, *absent], [*documents, *absent]]
-    arrays = [pa.array(values, kind) for values, kind in zip(columns, _SCHEMA.types, strict=True)]
-    sink, schema = pa.BufferOutputStream(), _SCHEMA.with_metadata({_STANDS: stands})
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.record_batch(arrays, schema=schema))
-    return sink.getvalue()
+def _pack(found: Unpaired, stands: bytes) -> list[bytes]:
+    """Give a frame: counts, how far the reader is, all ids, then sizes, places and bytes of the documents."""
+    documents = [document for _, _, document in found.documents]
+    places = b"".join(place for _, place, _ in found.documents)
+    if len(places) != PLACE_SIZE * len(documents):
+        raise ValueError("a document without a place")
+    ids = np.array([*(image_id for image_id, _, _ in found.documents), *found.images], _ID)
+    sizes = np.array([len(document) for document in documents], _SIZE)
+    counts = _COUNTS.pack(len(documents), len(found.images), len(stands))
+    pieces = [counts, stands, ids.tobytes(), sizes.tobytes(), places, *documents]
+    crc = 0
+    for piece in pieces:
+        crc = crc32(piece, crc)
+    return [_FRAME.pack(sum(map(len, pieces)), crc), *pieces]
 
 
-def _iter_packed(path: Path) -> Iterator[pa.Buffer]:
+def _iter_frames(path: Path) -> Iterator[memoryview]:
     """Give what is good of a file: its writer may be at work, or may have been killed."""
-    if not path.stat().st_size:
-        return
-    data = pa.memory_map(str(path)).read_buffer()
-    at = 0
-    while at + _HEADER.size <= data.size:
-        length, crc = _HEADER.unpack_from(data, at)
-        at += _HEADER.size
-        packed = data.slice(at, min(length, data.size - at))
-        if not length or packed.size < length or crc32(packed) != crc:
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
             return
-        yield packed
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    at = 0
+    while at + _FRAME.size <= len(data):
+        length, crc = _FRAME.unpack_from(data, at)
+        at += _FRAME.size
+        frame = data[at : at + length]
+        if len(frame) < max(length, _COUNTS.size) or crc32(frame) != crc:
+            return
+        yield frame
         at += length
 
 
 def _read_cover(path: Path, wanted: np.ndarray) -> Cover | None:
     cover: Cover | None = None
-    for packed in _iter_packed(path):
-        reader = pa.ipc.open_stream(packed)
-        stands = json.loads(reader.schema.metadata[_STANDS])
+    for frame in _iter_frames(path):
+        num_documents, num_images, length = _COUNTS.unpack_from(frame)
+        at = _COUNTS.size + length
+        stands = json.loads(bytes(frame[_COUNTS.size : at]))
         if cover is None:
             begin, end = stands["joints"]
             cover = Cover(Joint.from_list(begin), end and Joint.from_list(end))
         restart, offset = stands["start"]
         cover.start, cover.is_complete = (Restart.from_list(restart), offset), stands["is_complete"]
-        _take_rows(reader.read_next_batch(), cover, wanted)
+        ids = np.frombuffer(frame, _ID, num_documents + num_images, at)
+        cover.images.update(ids[num_documents:].tolist())
+        _take_documents(frame[at + ids.nbytes :], ids[:num_documents], wanted, cover)
     return cover
 
 
-def _take_rows(batch: pa.RecordBatch, cover: Cover, wanted: np.ndarray) -> None:
-    ids = batch["image_id"].to_numpy()
-    is_document = batch["document"].is_valid().to_numpy(zero_copy_only=False)
-    cover.images.update(ids[~is_document].tolist())
-    for row in np.flatnonzero(is_document & np.isin(ids, wanted)).tolist():
-        data = memoryview(batch["document"][row].as_buffer()).cast("B")
-        cover.documents[int(ids[row])] = batch["place"][row].as_py(), _Left(data)
+def _take_documents(data: memoryview, ids: np.ndarray, wanted: np.ndarray, cover: Cover) -> None:
+    ends = np.cumsum(np.frombuffer(data, _SIZE, len(ids)), dtype=np.int64)
+    places, documents = data[_SIZE.itemsize * len(ids) :], data[(_SIZE.itemsize + PLACE_SIZE) * len(ids) :]
+    for row in np.flatnonzero(np.isin(ids, wanted)).tolist():
+        place = bytes(places[row * PLACE_SIZE : (row + 1) * PLACE_SIZE])
+        begin = int(ends[row - 1]) if row else 0
+        cover.documents[int(ids[row])] = place, _Left(documents[begin : int(ends[row])])
 
 
 def _check_space(folder: Path) -> None:

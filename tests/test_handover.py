@@ -59,7 +59,7 @@ def alone(path, part, report=None, **options):
 
 
 def files(root: Path) -> list[Path]:
-    return sorted(root.rglob("*.arrows"))
+    return sorted(root.rglob("*.spool"))
 
 
 class Searched(list):
@@ -191,8 +191,8 @@ def test_old_and_too_many_files_go(shard, root, monkeypatch):
     for number, age in enumerate((4 * 3600, 300, 200)):
         folder = root / str(number)
         folder.mkdir(parents=True, mode=0o700)
-        (folder / "0-x.arrows").write_bytes(bytes(1000))
-        for path in (folder / "0-x.arrows", folder):
+        (folder / "0-x.spool").write_bytes(bytes(1000))
+        for path in (folder / "0-x.spool", folder):
             os.utime(path, (time.time() - age,) * 2)
     root.chmod(0o700)
     monkeypatch.setattr(_handover, "_MOST_BYTES", 1500)
