@@ -59,6 +59,11 @@ bench: $(STAMP) $(if $(TORCH),$(VENV)/.torch)  ## compare with other readers, in
 	else echo "end to end, and on the GPU: left out, because torch is not installed (make bench TORCH=1)"; fi
 	$(BIN)/python benchmarks/bench_viz.py
 	$(BIN)/python benchmarks/bench_memory.py
+	$(BIN)/python benchmarks/bench_download.py --size-mb 256 --throttle-mb 40
+	$(BIN)/python benchmarks/bench_gzsync.py --images 1600
+	$(BIN)/python benchmarks/bench_convert.py --images 1000
+	if $(BIN)/python -c "import torch, transformers" 2>/dev/null; then $(BIN)/python benchmarks/bench_labels.py --masks 8; \
+	else echo "labels: left out, because torch and transformers are not installed (make bench TORCH=1)"; fi
 
 notebooks: $(STAMP) $(VENV)/.torch  ## run the notebooks and keep their outputs
 	for notebook in notebooks/*.ipynb; do \
@@ -66,11 +71,6 @@ notebooks: $(STAMP) $(VENV)/.torch  ## run the notebooks and keep their outputs
 
 pictures: $(STAMP)  ## make the pictures of the documentation anew; needs a Chromium
 	$(BIN)/python docs/make_pictures.py docs/pictures
-	$(BIN)/python benchmarks/bench_masks.py
-	$(BIN)/python benchmarks/bench_download.py --size-mb 256 --throttle-mb 40
-	$(BIN)/python benchmarks/bench_gzsync.py
-	$(BIN)/python benchmarks/bench_convert.py --images 400
-	if $(BIN)/python -c "import torch, transformers" 2>/dev/null; then $(BIN)/python benchmarks/bench_labels.py --masks 8; fi
 
 fuzz: $(STAMP)  ## a million malformed masks under AddressSanitizer and UBSan, about a minute
 	SA1B_HF_FUZZ_STRINGS=1000000 $(BIN)/python -m pytest tests/test_rle_fuzz.py --timeout 1200

@@ -135,3 +135,10 @@ def test_a_number_that_makes_no_sense_is_refused():
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "--rounds: expected at least 1, found 0" in errors
+
+
+def test_make_bench_runs_them_all():
+    """The one command of the documentation leaves out no benchmark."""
+    run = subprocess.run(["make", "-n", "bench", "PYTHON=python3"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert {path.name for path in BENCHMARKS.glob("bench_*.py")} == set(re.findall(r"bench_\w+\.py", run.stdout))
