@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import logging
 import mmap
@@ -42,7 +43,7 @@ _SIZE: Final = np.dtype("<u4")
 _SUFFIX: Final = ".spool"
 _DONE: Final = ".done.spool"
 _STALE_SECONDS: Final = 3 * 3600
-_MOST_BYTES: Final = 4 << 30  # of all that was left; the documents of a whole shard take some 300 MB
+_MOST_BYTES: Final = 4 << 30  # of all that was left; the documents of a whole shard take some 700 MB
 _KEEP_FREE: Final = 1 << 30
 
 
@@ -117,7 +118,7 @@ class Spool:
 
     def __init__(self, path: Path, handle: int, begin: Joint, end: Joint | None) -> None:
         self._path = path
-        self._file = os.fdopen(handle, "wb")
+        self._file = os.fdopen(handle, "wb", buffering=0)  # the pieces are large
         self._joints = [begin.to_list(), end and end.to_list()]
         self._is_complete = False
 
@@ -128,8 +129,8 @@ class Spool:
         stands = {"joints": self._joints, "start": [start[0].to_list(), start[1]], "is_complete": is_complete}
         try:
             _check_space(self._path.parent)
-            self._file.writelines(_pack(found, json.dumps(stands).encode()))
-            self._file.flush()
+            for piece in _pack(found, json.dumps(stands).encode()):
+                _write(self._file, piece)
             self._is_complete = is_complete
         except (OSError, ValueError) as error:
             _log.debug("documents are not handed over any more: %s", error)
@@ -216,6 +217,12 @@ def _take_documents(data: memoryview, ids: np.ndarray, wanted: np.ndarray, cover
         place = bytes(places[row * PLACE_SIZE : (row + 1) * PLACE_SIZE])
         begin = int(ends[row - 1]) if row else 0
         cover.documents[int(ids[row])] = place, _Left(documents[begin : int(ends[row])])
+
+
+def _write(file: io.FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _check_space(folder: Path) -> None:

@@ -27,6 +27,8 @@ class Track:
     ----------
     spacing
         As for `sa1b_hf._restarts.Notes`.
+    is_resumable
+        False: nobody asks for the state of the pass, only for the places of documents.
 
     Attributes
     ----------
@@ -47,8 +49,9 @@ class Track:
 
     """
 
-    def __init__(self, spacing: int | None = None) -> None:
+    def __init__(self, spacing: int | None = None, *, is_resumable: bool = True) -> None:
         self.spacing = spacing
+        self._is_resumable = is_resumable
         self.notes: SupportsFind | None = None
         self.offset = 0
         self.is_searching = False
@@ -57,7 +60,9 @@ class Track:
         self.is_usable = True
 
     def place(self, member: Member) -> bytes:
-        """Give where a member is, packed."""
+        """Give where a member is, packed; nothing if nobody will ask for it."""
+        if member.kind == "jpg" and not self._is_resumable:
+            return b""
         begin = member.offset + BLOCK
         restart = self.notes.find(begin) if self.notes else Restart()
         place = Place(member.image_id, member.kind, restart.point, begin - restart.produced, member.size).pack()
@@ -66,6 +71,8 @@ class Track:
 
     def pass_by(self, member: Member, *, is_seen: bool) -> None:
         """Note that a member of the part was dealt with."""
+        if not self._is_resumable:
+            return
         end = member.offset + BLOCK + member.size
         self.offset = end + -end % BLOCK
         if is_seen:

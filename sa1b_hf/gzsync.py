@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from ._deflate import LOOK_AHEAD, iter_stored_runs, resolve_copying_engine
 from ._gzip_walk import FILE_START, GzipWalk, Point
 from ._random_bytes import RandomBytes
@@ -27,6 +29,7 @@ _WINDOW: Final = 1 << 18
 _SURVIVAL: Final = 1 << 18  # no chance match inflates for so long
 _MIN_CHAIN: Final = 3  # headers that must follow from one another before a stretch is believed
 _DEFLATE_MAGIC: Final = GZIP_MAGIC + b"\x08"
+_MAGIC_WORD: Final = int.from_bytes(GZIP_MAGIC, "little")
 
 
 class Joint(NamedTuple):
@@ -149,7 +152,7 @@ def iter_points(data: RandomBytes, low: int, high: int) -> Iterator[Point]:
         window = data.read(begin, _WINDOW + LOOK_AHEAD)
         stop = min(_WINDOW, high - begin)
         stored = [(at, True) for at in iter_stored_runs(window, stop)]
-        found = stored + [(at, False) for at in _find_all(window, _DEFLATE_MAGIC, stop)]
+        found = stored + [(at, False) for at in _find_members(window) if at < stop]
         yield from (Point(begin + at, is_stored) for at, is_stored in sorted(found))
 
 
@@ -158,11 +161,13 @@ def _first_points(data: RandomBytes, low: int, high: int, limit: int = 64) -> It
         yield point
 
 
-def _find_all(data: bytes, pattern: bytes, stop: int) -> Iterator[int]:
-    at = data.find(pattern)
-    while 0 <= at < stop:
-        yield at
-        at = data.find(pattern, at + 1)
+def _find_members(data: bytes) -> Iterator[int]:
+    """Give what looks like the beginning of a gzip member; `bytes.find` takes three times as long."""
+    for first in (0, 1):
+        words = np.frombuffer(data[first : first + ((len(data) - first) & ~1)], "<u2")
+        for at in (np.flatnonzero(words == _MAGIC_WORD) * 2 + first).tolist():
+            if data.startswith(_DEFLATE_MAGIC, at):
+                yield at
 
 
 class _Approach:

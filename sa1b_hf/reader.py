@@ -156,7 +156,8 @@ class _ShardPass:
         self.state: str | None = None
         self._is_resumable = track is not None
         # readers of parts tell one another how far they are, now and then
-        self._track = track or (Track(HAND_OVER_EVERY) if part is not None and part[1] > 1 else None)
+        is_part = part is not None and part[1] > 1
+        self._track = track or (Track(HAND_OVER_EVERY, is_resumable=False) if is_part else None)
         self._sums = sums
         self._resume = resume
         self._restored: ShardState | None = None
