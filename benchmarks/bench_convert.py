@@ -91,12 +91,18 @@ def _ids(folder: Path) -> list[int]:
     return ids[:_MOST_READ_AT_RANDOM]
 
 
-def _read_parquet(folder: Path, _: Path) -> int:
+def _read_parquet(folder: Path, _: Path, **options: Any) -> int:
     from datasets import Image, load_dataset
 
     files = sorted(str(path) for path in (folder / "parquet").glob("data/train/*.parquet"))
-    dataset = load_dataset("parquet", data_files=files, split="train", streaming=True)
+    dataset = load_dataset("parquet", data_files=files, split="train", streaming=True, **options)
     return sum(1 for _row in dataset.cast_column("image", Image(decode=False)))
+
+
+def _read_parquet_unbuffered(folder: Path, shard: Path) -> int:
+    from pyarrow.dataset import ParquetFragmentScanOptions
+
+    return _read_parquet(folder, shard, fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False))
 
 
 def _read_parquet_batches(folder: Path, _: Path) -> int:
@@ -147,6 +153,7 @@ READERS: dict[str, tuple[str, Callable[[Path, Path], int]]] = {
     "stream-shard": ("the shard, streamed rows", _read_shard),
     "stream-files": ("extracted files, `json.loads`", _read_files),
     "stream-parquet": ('**converted, `load_dataset("parquet")`, streamed rows**', _read_parquet),
+    "stream-parquet-unbuffered": ("**the same with `pre_buffer=False`**", _read_parquet_unbuffered),
     "stream-parquet-batches": ("**converted, streamed Arrow batches**", _read_parquet_batches),
     "random-shard": ("the shard, at random, `SA1BShard`", _random_shard),
     "random-files": ("extracted files, at random", _random_files),

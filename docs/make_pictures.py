@@ -96,7 +96,7 @@ def record_download(folder: Path) -> None:
         (Path(temporary) / "links.txt").write_text("\n".join(["file_name\tcdn_link", *links]))
         arguments = "download shards --links links.txt --shards 0-1 --no-md5 --max-rate 2500K".split()
         screen, kept = Screen(), Screen()
-        for text in run_in_terminal([sys.executable, "-m", "sa1b_hf.cli", *arguments], temporary):
+        for text in run_in_terminal([sys.executable, "-m", "sa1b_hf", *arguments], temporary):
             screen.feed(text)
             if re.search(r"SA-1B: +6\d%", "\n".join(screen.lines)):
                 kept.lines = screen.lines[:]

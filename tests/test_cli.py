@@ -196,7 +196,7 @@ def test_as_a_process(mirror, tmp_path):
     line = [
         sys.executable,
         "-m",
-        "sa1b_hf.cli",
+        "sa1b_hf",
         "download",
         tmp_path / "out",
         "--from",
@@ -403,7 +403,7 @@ def test_bars_lines_and_warnings_share_a_terminal(mirror, body, tmp_path):
     (out / "sa_000001.tar").write_bytes(body[:-100])
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(ours, (40, 1000)) if hasattr(termios, "tcsetwinsize") else None
-    line = [sys.executable, "-m", "sa1b_hf.cli", "download", out, "--from", mirror, "--shards", "0-1", "--no-md5"]
+    line = [sys.executable, "-m", "sa1b_hf", "download", out, "--from", mirror, "--shards", "0-1", "--no-md5"]
     environment = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),

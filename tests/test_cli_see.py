@@ -160,7 +160,7 @@ def test_plot(kind, converted, tmp_path):
 
 def test_view(shard):
     """The command prints an address that works, and ends well when interrupted."""
-    command = [sys.executable, "-m", "sa1b_hf.cli", "view", shard.path, "--no-browser", "--format", "json"]
+    command = [sys.executable, "-m", "sa1b_hf", "view", shard.path, "--no-browser", "--format", "json"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:

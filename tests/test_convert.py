@@ -570,7 +570,7 @@ def test_process_and_delete(shards, tmp_path):
     import sys
 
     folder, out = tmp_path / "work", tmp_path / "out"
-    command = f"{sys.executable} -m sa1b_hf.cli convert {{path}} {out} --no-images --format quiet"
+    command = f"{sys.executable} -m sa1b_hf convert {{path}} {out} --no-images --format quiet"
     arguments = ("download", folder, "--from", shards[0].path.parent, "--shards", "0", "--no-md5", "--then", command)
     for _ in range(2):
         status, _ = run(*arguments, "--format", "quiet")

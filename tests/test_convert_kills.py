@@ -122,7 +122,7 @@ def test_an_interrupted_pool_ends_and_goes_on(how, tmp_path):
     """Ctrl-C ends with the status 130, a kill takes the workers along, and the same command completes the work."""
     for number in range(4):
         make_shard(tmp_path / "in" / f"sa_{number:06d}.tar", first_id=1 + 1000 * number, num_images=60)
-    command = [sys.executable, "-m", "sa1b_hf.cli", "convert", "in", "out", "--num-proc", "2", "--format", "quiet"]
+    command = [sys.executable, "-m", "sa1b_hf", "convert", "in", "out", "--num-proc", "2", "--format", "quiet"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True)
     end = time.monotonic() + 60

@@ -175,6 +175,7 @@ ORDER = [
     "viewer",
     "demo",
     "cli",
+    "__main__",
 ]
 
 
