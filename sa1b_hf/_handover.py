@@ -240,14 +240,13 @@ def _make_private(root: Path) -> None:
 
 def _tidy(root: Path) -> None:
     """Remove what readers that were stopped left, and the oldest of what is too much."""
-    folders = sorted((_newest(folder), folder) for folder in root.iterdir() if folder.is_dir())
-    sizes = {folder: sum(path.stat().st_size for path in folder.iterdir()) for _, folder in folders}
-    total = sum(sizes.values())
-    for newest, folder in folders:
+    found = []
+    for folder in root.iterdir():
+        with contextlib.suppress(OSError):  # another reader may be removing it
+            stats = [folder.stat(), *(path.stat() for path in folder.iterdir())]
+            found.append((max(stat.st_mtime for stat in stats), folder, sum(stat.st_size for stat in stats[1:])))
+    total = sum(size for *_, size in found)
+    for newest, folder, size in sorted(found):
         if total > _MOST_BYTES or newest < time.time() - _STALE_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
-            total -= sizes[folder]
-
-
-def _newest(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+            total -= size

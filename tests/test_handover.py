@@ -200,6 +200,15 @@ def test_old_and_too_many_files_go(shard, root, monkeypatch):
     assert {path.name for path in root.iterdir() if len(path.name) == 1} == {"2"}
 
 
+def test_files_that_go_while_they_are_counted(shard, root):
+    """Another reader that removes its files at this moment does not keep this one from leaving its own."""
+    (root / "other").mkdir(parents=True)
+    (root / "other" / "0-gone.spool").symlink_to(root / "nowhere")
+    root.chmod(0o700)
+    list(iter_rows(shard, (0, 2)))
+    assert [path.name for path in files(root) if path.stat(follow_symlinks=False).st_size > 1000], "nothing was left"
+
+
 def test_a_place_that_does_not_fit(shard, root, monkeypatch):
     """A document without a place cannot be handed over: then nothing is."""
     monkeypatch.setattr("sa1b_hf._track.Track.place", lambda *_: b"")
